@@ -1,0 +1,29 @@
+"""Models to train: one family a file, nothing compiled, nothing downloaded.
+
+```python
+from zoo import small_inception
+
+model = small_inception(num_classes=10)
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(x_train, y_train)  # images: float32, (batch, height, width, channels), in [0, 1]
+```
+
+Every model ends in a softmax: it gives float32 probabilities, `(batch, num_classes)`, so its loss
+is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
+"""
+
+from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
+from zoo.inception import Inception, paper_inception, small_inception
+from zoo.modules import ConvModule, DownsampleModule, InceptionModule
+
+__all__ = [
+    "ConvModule",
+    "ConvNet",
+    "DownsampleModule",
+    "Inception",
+    "InceptionModule",
+    "functional_cnn",
+    "paper_inception",
+    "sequential_cnn",
+    "small_inception",
+]

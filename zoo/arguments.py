@@ -1,0 +1,29 @@
+"""The check that every model here makes of its counts, and the shape they all speak of.
+
+```python
+check_count("num_classes", num_classes, example=10)
+```
+"""
+
+from typing import TypeAlias
+
+Shape: TypeAlias = tuple[int | None, ...]
+
+
+def check_count(name: str, value: object, *, example: int) -> None:
+    """Lets only whole numbers of at least 1 pass.
+
+    Args:
+        name: The argument's name, as the caller wrote it.
+        value: What was given for it.
+        example: A number that would do, for the error.
+
+    Raises:
+        ValueError: `value` is not an `int`, or is below 1.
+    """
+    # True is an int to Python: `filters=True` would silently be one filter.
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"{name} was given as {value!r}, but must be a whole number (int) of at least 1. "
+            f"Pass one, for example {name}={example}."
+        )
