@@ -1,0 +1,82 @@
+"""`tf.data.Dataset`: read as it is, with its position counted."""
+
+from typing import Any
+
+import attrs
+import keras
+import tensorflow as tf
+
+from engine.data.source import Pass, Source
+from engine.errors import DataError
+
+
+class DatasetSource(Source):
+    """A batched dataset of known, unknown or endless length.
+
+    Under several replicas each global batch is dealt to them, unless the dataset is distributed already.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset | tf.distribute.DistributedDataset) -> None:
+        self._is_distributed = isinstance(dataset, tf.distribute.DistributedDataset)
+        self._dataset = dataset
+        cardinality = int(dataset.cardinality())
+        if cardinality == 0:
+            raise DataError("The dataset is empty: its cardinality is 0. Give one with at least one batch.")
+        self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
+        self.length = cardinality if cardinality > 0 else None
+        self.spec = dataset.element_spec
+        if not self._is_distributed:
+            _refuse_unbatched(self.spec)
+
+    def open(self, index: int) -> Pass:
+        """A new iterator; the dataset itself decides what differs from pass to pass."""
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync > 1 and not self._is_distributed:
+            return DatasetPass(iter(strategy.experimental_distribute_dataset(self._dataset)))
+        return DatasetPass.over(self._dataset)
+
+
+@attrs.define(eq=False)
+class DatasetPass(Pass):
+    """One iterator of a dataset. It only moves forward, so that `position` is not looked at."""
+
+    iterator: Any
+
+    @classmethod
+    def over(cls, dataset: Any) -> "DatasetPass":
+        """A pass over a dataset from its beginning."""
+        return cls(iter(dataset))
+
+    @staticmethod
+    def pull(cursor: Any, index: tf.Tensor) -> tf.experimental.Optional:
+        """The next batch, if there is one."""
+        return cursor.get_next_as_optional()
+
+    def cursor(self, position: int) -> Any:
+        """The iterator."""
+        return self.iterator
+
+    def signature(self) -> Any:
+        """The iterator, which is its own spec."""
+        return self.iterator
+
+    def take(self, position: int) -> Any:
+        """The next batch, or None at the end of the data."""
+        following = self.iterator.get_next_as_optional()
+        return following.get_value() if bool(following.has_value()) else None  # waits for the pipeline
+
+
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with autotuning off: dropping an iterator then never waits for the tuner to wake."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def _refuse_unbatched(spec: Any) -> None:
+    for leaf in keras.tree.flatten(spec):
+        if isinstance(leaf, tf.TensorSpec) and leaf.shape.rank == 0:
+            raise DataError(
+                f"The dataset yields single values of shape () and dtype {leaf.dtype.name}, where batches were "
+                "expected. Batch it: dataset.batch(32)."
+            )

@@ -1,0 +1,113 @@
+"""What every kind of data has in common: a source, a pass over it, and where a run stands in it."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import tensorflow as tf
+
+Pull = Callable[[Any, tf.Tensor], Any]
+
+
+class Pass(abc.ABC):
+    """One walk over a source, from its first batch to its last.
+
+    The compiled loop calls `pull(cursor, index)` in the graph, `index` counting from the start of the
+    block. `pull` is one function a kind of source, whatever the data, so that nothing is traced twice.
+    It returns a batch, or a `tf.experimental.Optional` of one where only asking tells.
+    """
+
+    pull: Pull
+
+    @abc.abstractmethod
+    def cursor(self, position: int) -> Any:
+        """What `pull` reads from, standing at batch `position` of the pass."""
+
+    @abc.abstractmethod
+    def signature(self) -> Any:
+        """What `cursor` returns, as specs that fit data of any length."""
+
+    @abc.abstractmethod
+    def take(self, position: int) -> Any:
+        """The batch at `position` itself, or None where the data has ended."""
+
+
+class Source(abc.ABC):
+    """Data that can be walked over again and again.
+
+    Attributes:
+        length: Batches in a pass; None: unknown until a pass has ended.
+        is_endless: Whether a pass never ends.
+        spec: One batch as nested `tf.TensorSpec`, the batch axis None.
+        targets: The targets as NumPy arrays where they are at hand, otherwise None.
+    """
+
+    length: int | None
+    is_endless: bool = False
+    spec: Any
+    targets: Any = None
+
+    @abc.abstractmethod
+    def open(self, index: int) -> Pass:
+        """The pass number `index`; a source with an order of its own for each pass decides by it."""
+
+
+def given_batch(batch: Any, index: tf.Tensor) -> Any:
+    """A `pull` that reads from nothing but the batch in hand."""
+    return batch
+
+
+@attrs.define(eq=False)
+class Reader:
+    """Where in the data a run stands: in which pass, before which batch of it.
+
+    Without `steps_per_epoch` every epoch is a pass. With it, a pass goes on from epoch to epoch, and the
+    next begins with the first epoch after it has ended.
+
+    Attributes:
+        source: The data.
+        strategy: Whose replicas share a batch.
+        steps_per_epoch: Batches in an epoch; None: a whole pass.
+        index: The number of the pass.
+        position: Batches of the pass that are used up.
+        is_exhausted: Whether the pass is known to have ended.
+        walk: The pass.
+    """
+
+    source: Source
+    strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy)
+    steps_per_epoch: int | None = None
+    index: int = 0
+    position: int = attrs.field(init=False, default=0)
+    is_exhausted: bool = attrs.field(init=False, default=False)
+    walk: Pass = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._open(self.index)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Opens the next pass if this epoch needs one."""
+        if self.steps_per_epoch is not None and self.is_exhausted:
+            self._open(self.index + 1)
+        elif self.steps_per_epoch is None and (self.position or self.is_exhausted or self.index != epoch):
+            self._open(epoch)
+
+    def advance(self, steps: int, *, ended: bool) -> None:
+        """Notes that `steps` batches are used up, and whether the data ended after them."""
+        self.position += steps
+        self.is_exhausted = ended or self.position == self.source.length
+
+    def take(self) -> Any:
+        """The next batch itself, not yet used up, or None where the data has ended."""
+        with self.strategy.scope():
+            return self.walk.take(self.position)
+
+    def batches_left(self) -> int | None:
+        """Batches left in the pass; None: unknown."""
+        return None if self.source.length is None else self.source.length - self.position
+
+    def _open(self, index: int) -> None:
+        with self.strategy.scope():
+            self.walk = self.source.open(index)
+        self.index, self.position, self.is_exhausted = index, 0, False
