@@ -1,0 +1,165 @@
+"""The loss of a step: data losses and `model.losses`, right under replicas, checked before the first step.
+
+Keras divides its losses by the number of replicas, so that summed gradients average. That is exact only
+while every replica has equally many samples; `share_of_batch` weighs a ragged last batch right, and
+`of_samples` multiplies back for the logs.
+
+```python
+loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+tape.gradient(share_of_batch(loss, size), weights)  # differentiate this
+return {"loss": (of_samples(loss), size)}           # log this
+```
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine.errors import ConfigError, DataError
+
+# Losses that compare targets and predictions element by element, by Keras's own names.
+_ELEMENTWISE = frozenset({
+    "binary_crossentropy", "binary_focal_crossentropy", "categorical_crossentropy", "categorical_focal_crossentropy",
+    "categorical_generalized_cross_entropy", "categorical_hinge", "cosine_similarity", "hinge", "huber",
+    "kl_divergence", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_error",
+    "mean_squared_logarithmic_error", "poisson", "squared_hinge",
+})  # fmt: skip
+_SPARSE = "sparse_categorical_crossentropy"
+
+
+def num_replicas() -> int:
+    """Replicas that train in step with this one, itself counted."""
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def of_samples(loss: tf.Tensor) -> tf.Tensor:
+    """The loss of this replica's own samples, the division by the replicas undone."""
+    replicas = num_replicas()
+    return loss if replicas == 1 else loss * tf.cast(replicas, loss.dtype)
+
+
+def share_of_batch(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """The loss whose gradients, summed over the replicas, are those of the whole batch.
+
+    Args:
+        loss: This replica's loss, a scalar, already divided by the number of replicas.
+        size: Samples of this replica, int32, a scalar. Equal shares leave the loss as it is.
+    """
+    replicas = num_replicas()
+    if replicas == 1:
+        return loss
+    mine = tf.cast(size, loss.dtype)
+    everyone = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
+    return loss * mine * tf.cast(replicas, loss.dtype) / everyone
+
+
+def check_replicable(loss: Any) -> None:
+    """Refuses a loss that Keras does not divide by the replicas, so that it would count several times.
+
+    Raises:
+        ConfigError: Several replicas, and a loss object with reduction "sum" or none.
+    """
+    for leaf in keras.tree.flatten(loss):
+        reduction = getattr(leaf, "reduction", "mean")
+        if num_replicas() > 1 and reduction in ("sum", "none", None):
+            raise ConfigError(
+                f"loss {leaf.name!r} has reduction={reduction!r}, which Keras does not divide by the "
+                f"{num_replicas()} replicas. Use reduction='sum_over_batch_size'."
+            )
+
+
+def check_target_shapes(loss: Any, y: Any, y_pred: Any) -> None:
+    """Refuses targets that would be broadcast against the predictions, or could not be compared with them.
+
+    Args:
+        loss: What the model was compiled with.
+        y: Targets as nested specs, the batch axis first.
+        y_pred: Predictions as nested specs.
+
+    Raises:
+        DataError: The shapes do not go together. Losses that are not Keras's own are left alone.
+    """
+    for path, name, target, prediction in _pairs(loss, y, y_pred):
+        expected, given = tuple(prediction.shape), tuple(target.shape)
+        fits = _fits_sparse(given, expected) if name == _SPARSE else _fits(given, expected)
+        if not fits:
+            wanted = expected[:-1] if name == _SPARSE else expected
+            raise DataError(
+                f"y{path} has shape {given}, but the loss {name!r} compares it with predictions of shape "
+                f"{expected} and expects targets of shape {wanted}. {_advice(name, given, expected)}"
+            )
+
+
+def check_target_values(loss: Any, y: Any, y_pred: Any) -> None:
+    """Refuses targets that are not finite, or class numbers that the model has no output for.
+
+    Args:
+        loss: What the model was compiled with.
+        y: Targets as nested NumPy arrays.
+        y_pred: Predictions as nested specs.
+
+    Raises:
+        DataError: Names the first sample at fault. Losses that are not Keras's own are left alone.
+    """
+    for path, name, target, prediction in _pairs(loss, y, y_pred):
+        if target.dtype.kind == "f" and not np.isfinite(target).all():
+            row = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
+            raise DataError(
+                f"y{path} is not finite: y{list(row)} is {target[row]}, the first of {np.sum(~np.isfinite(target))}. "
+                "One such target makes every weight NaN. Remove or fill these samples."
+            )
+        if name == _SPARSE and ((target < 0) | (target >= prediction.shape[-1])).any():
+            row = tuple(int(i) for i in np.argwhere((target < 0) | (target >= prediction.shape[-1]))[0])
+            raise DataError(
+                f"y{path} holds the class {target[row]} at y{list(row)}, but the model has "
+                f"{prediction.shape[-1]} outputs, for the classes 0 to {prediction.shape[-1] - 1}. "
+                "Number the classes from 0, or give the last layer more units."
+            )
+
+
+def _pairs(loss: Any, y: Any, y_pred: Any) -> Iterator[tuple[str, str, Any, Any]]:
+    """(path, loss name, target, prediction) wherever one of Keras's own losses compares the two."""
+    if y is None or (isinstance(loss, dict) and not isinstance(y_pred, dict)):
+        return
+    targets, predictions = keras.tree.flatten_with_path(y), keras.tree.flatten(y_pred)
+    losses = keras.tree.flatten(loss) if keras.tree.is_nested(loss) else [loss] * len(predictions)
+    if not len(targets) == len(predictions) == len(losses):
+        return
+    for (path, target), prediction, leaf in zip(targets, predictions, losses, strict=True):
+        name = _name(leaf)
+        if name is not None and target is not None:
+            yield "".join(f"[{step!r}]" for step in path), name, target, prediction
+
+
+def _name(loss: Any) -> str | None:
+    """Keras's name of one of its own comparing losses; None for any other."""
+    if isinstance(loss, str):
+        loss = None if loss in ("crossentropy", "ce") else keras.losses.get(loss)
+    word = getattr(loss, "__name__", type(loss).__name__)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
+    is_own = any(getattr(keras.losses, word, None) is own for own in (loss, type(loss)))
+    return name if is_own and (name in _ELEMENTWISE or name == _SPARSE) else None
+
+
+def _fits(given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether Keras compares the two element by element: equal, but for one last axis of length 1."""
+    if len(given) == len(expected):
+        return all(None in pair or pair[0] == pair[1] for pair in zip(given[1:], expected[1:], strict=True))
+    longer, shorter = sorted((given, expected), key=len, reverse=True)
+    return len(longer) == len(shorter) + 1 and longer[-1] == 1 and _fits(longer[:-1], shorter)
+
+
+def _fits_sparse(given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    return _fits(given, expected[:-1]) or (len(given) == len(expected) and _fits(given, (*expected[:-1], 1)))
+
+
+def _advice(name: str, given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> str:
+    if name == _SPARSE and given == expected:
+        return "One-hot targets go with 'categorical_crossentropy'; class numbers are np.argmax(y, axis=-1)."
+    if name == "categorical_crossentropy" and _fits_sparse(given, expected):
+        return "Class numbers go with 'sparse_categorical_crossentropy'; one-hot is keras.utils.to_categorical(y)."
+    return "Reshape the targets, or change the units of the model's last layer."
