@@ -1,0 +1,31 @@
+"""A training engine for TensorFlow and Keras 3: `model.fit`'s interface on a compiled loop.
+
+```python
+from engine import Trainer
+
+history = Trainer(model).fit(x_train, y_train, epochs=3, validation_data=(x_val, y_val))
+```
+"""
+
+import engine.backend  # noqa: F401  first: refuses a Keras without TensorFlow before anything else is imported
+from engine import callbacks, losses
+from engine.cadence import Every
+from engine.errors import BackendError, ConfigError, DataError, EngineError, StepError
+from engine.hooks import Callback
+from engine.task import Supervised, Task
+from engine.trainer import Trainer
+
+__all__ = [
+    "BackendError",
+    "Callback",
+    "ConfigError",
+    "DataError",
+    "EngineError",
+    "Every",
+    "StepError",
+    "Supervised",
+    "Task",
+    "Trainer",
+    "callbacks",
+    "losses",
+]

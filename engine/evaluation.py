@@ -1,0 +1,68 @@
+"""One evaluation: every batch tested once, the training's own metrics left alone.
+
+```text
+run
+├── on_test_begin
+├── blocks of steps                phase.py
+└── on_test_end(logs)
+```
+"""
+
+import attrs
+
+from engine.data import Reader, Source
+from engine.errors import DataError
+from engine.metrics import Logs, set_aside
+from engine.phase import Phase
+from engine.progress import Progress
+from engine.task import Task
+
+
+@attrs.define(eq=False)
+class Evaluation:
+    """What is evaluated, and on what; it can be run again and again.
+
+    Attributes:
+        task: The model and its test step.
+        phase: The compiled test step and who is told.
+        source: The data, read from its beginning each time.
+        steps: Batches to test; None: all.
+    """
+
+    task: Task
+    phase: Phase
+    source: Source
+    steps: int | None
+
+    def run(self) -> Logs:
+        """Evaluates, and returns the logs, sorted by name; the metric objects hold them afterwards."""
+        model, hooks = self.task.model, self.phase.hooks
+        model.stop_evaluating = False
+        hooks.call("on_test_begin", {})
+        model.reset_metrics()
+        self.phase.reset()
+        self._test()
+        logs = self.phase.logs()
+        self.task.publish(self.phase.means)
+        hooks.call("on_test_end", logs)
+        return logs
+
+    def run_beside_training(self) -> Logs:
+        """Evaluates with metric state of its own, and names the logs `val_...`."""
+        with set_aside(self.task.model.metrics):
+            logs = self.run()
+        return {f"val_{name}": value for name, value in logs.items()}
+
+    def log_names(self) -> list[str]:
+        """What the logs beside training will be called; known once the step is traced."""
+        return [f"val_{name}" for name in self.phase.loop.names]
+
+    def _test(self) -> None:
+        reader, progress = Reader(self.source, self.phase.loop.strategy), Progress()
+        while not reader.is_exhausted and progress.batch != self.steps:
+            limit = None if self.steps is None else self.steps - progress.batch
+            progress = self.phase.block(reader, progress, limit)
+            if self.task.model.stop_evaluating:
+                break
+        if progress.batch == 0:
+            raise DataError("The data to evaluate on gave no batch. Give at least one.")

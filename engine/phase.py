@@ -1,0 +1,97 @@
+"""One block of steps after another: the part that training and testing share.
+
+```text
+Phase.block(reader, limit, progress)
+├── steps = the pace, cut at the limit (1 if a callback acts on batches)
+├── rows = loop.run(...)                 the only wait for the device
+├── logs = means.extend(rows)            running values, on the host
+└── hooks.replay(...)                    batch by batch, with true indices
+```
+"""
+
+import time
+from typing import Literal
+
+import attrs
+
+from engine.cadence import Pace
+from engine.data import Reader, given_batch
+from engine.hooks import Hooks, Replay
+from engine.loop import Loop, Rows
+from engine.metrics import Logs, RunningMeans
+from engine.progress import Progress
+
+
+@attrs.define(eq=False)
+class Phase:
+    """Training or testing: a loop, its callbacks and its running means.
+
+    Attributes:
+        kind: "train" or "test".
+        loop: The compiled step.
+        hooks: Who is told.
+        pace: How long the next block is.
+    """
+
+    kind: Literal["train", "test"]
+    loop: Loop
+    hooks: Hooks
+    pace: Pace
+    means: RunningMeans = attrs.field(init=False, factory=lambda: RunningMeans((), ()))
+
+    def reset(self) -> None:
+        """Begins the running means anew."""
+        self.means = RunningMeans((), ())
+
+    def block(self, reader: Reader, progress: Progress, limit: int | None) -> Progress:
+        """Runs one block of steps, replays it, and returns how far that has come.
+
+        Args:
+            reader: Where in the data to go on.
+            progress: Of this phase, before the block.
+            limit: Steps that may be run at most, at least 1; None: as many as there are.
+        """
+        begin = time.perf_counter()
+        acts = self.hooks.acts(self.kind)
+        rows = self._run_one(reader, progress) if acts else self._run_many(reader, limit)
+        seconds = time.perf_counter() - begin
+        self.pace = self.pace.after(steps=len(rows), seconds=seconds)
+        if len(rows):
+            self._replay(rows, progress, begun=acts)
+        return progress.advance(steps=len(rows), samples=int(rows.sizes.sum()), seconds=seconds)
+
+    def trace(self, reader: Reader) -> None:
+        """Traces what `block` will run, before the first step."""
+        if self.hooks.acts(self.kind):
+            self.loop.trace(given_batch, reader.source.spec)
+        else:
+            self.loop.trace(reader.walk.pull, reader.walk.signature())
+
+    def logs(self) -> Logs:
+        """The values since the phase began, sorted by name."""
+        return self.means.logs()
+
+    def _run_many(self, reader: Reader, limit: int | None) -> Rows:
+        walk, candidates = reader.walk, (self.pace.steps, limit, reader.batches_left())
+        steps = min(steps for steps in candidates if steps is not None)
+        rows = self.loop.run(walk.pull, walk.cursor(reader.position), steps)
+        reader.advance(len(rows), ended=len(rows) < steps)
+        return rows
+
+    def _run_one(self, reader: Reader, progress: Progress) -> Rows:
+        """One step between its two hooks; without a batch there is no hook either."""
+        batch = reader.take()
+        if batch is None:
+            reader.advance(0, ended=True)
+            return self.loop.no_rows()
+        self.hooks.batch_begin(self.kind, progress.batch)
+        rows = self.loop.run(given_batch, batch, 1)
+        reader.advance(1, ended=False)
+        return rows
+
+    def _replay(self, rows: Rows, progress: Progress, *, begun: bool) -> None:
+        if not self.means.names:
+            self.means = RunningMeans(rows.names, rows.averaged)
+        running = self.means.extend(rows.values, rows.weights)
+        block = Replay(rows.names, progress.batch, progress.step, progress.samples, rows.sizes, running, rows.values)
+        self.hooks.replay(self.kind, block, begun=begun)

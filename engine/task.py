@@ -1,0 +1,268 @@
+"""What is trained: `Task`, and `Supervised`, the task of a plain compiled model.
+
+```text
+Supervised.train_step(batch)
+├── y_pred = model(x, training=True)
+├── loss = model.compute_loss(x, y, y_pred, sample_weight)     model.losses included
+├── optimizer.apply_gradients(d scale_loss(loss) / d weights)
+└── model.compute_metrics(x, y, y_pred, sample_weight)         a mean: only what this batch adds to it
+```
+
+Every call goes through Keras's public methods, so that a model which overrides one of them is honoured; a
+model that overrides `train_step` or `test_step` itself is run by it.
+"""
+
+import abc
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import keras
+import tensorflow as tf
+
+from engine import losses, metrics
+from engine.errors import ConfigError
+from engine.loop import batch_size
+
+Batch = Any
+StepValues = dict[str, Any]
+
+
+class Task(abc.ABC):
+    """What is trained, and how one step of it goes.
+
+    Attributes:
+        model: The Keras model that callbacks see, save and stop.
+    """
+
+    model: keras.Model
+
+    @abc.abstractmethod
+    def train_step(self, batch: Batch) -> StepValues:
+        """Trains on one batch, in pure TensorFlow; returns this step's scalars (see `engine.loop`)."""
+
+    @abc.abstractmethod
+    def test_step(self, batch: Batch) -> StepValues:
+        """Evaluates one batch; returns this step's scalars."""
+
+    @abc.abstractmethod
+    def predict_step(self, batch: Batch) -> Any:
+        """The outputs for one batch, a nest of tensors, samples along the first axis."""
+
+    @abc.abstractmethod
+    def build(self, spec: Any) -> None:
+        """Creates every variable and checks what can be known of a batch like `spec`, without running it."""
+
+    @abc.abstractmethod
+    def check_targets(self, targets: Any) -> None:
+        """Checks the values of the targets, a nest of NumPy arrays, where they are at hand."""
+
+    @abc.abstractmethod
+    def train_results(self) -> dict[str, tf.Tensor]:
+        """What metrics with state stand at after a train step, read across replicas."""
+
+    @abc.abstractmethod
+    def test_results(self) -> dict[str, tf.Tensor]:
+        """What metrics with state stand at after a test step, read across replicas."""
+
+    @abc.abstractmethod
+    def publish(self, means: metrics.RunningMeans) -> None:
+        """Writes the means of an epoch into the metric objects that they belong to."""
+
+    @abc.abstractmethod
+    def ingredients(self) -> list[Any]:
+        """The objects that a traced step is made from; another one of them means another trace."""
+
+
+@attrs.define(eq=False)
+class Supervised(Task):
+    """The task of a compiled `keras.Model`.
+
+    Attributes:
+        model: Compiled; it is built, if it is not yet, from the first batch's shapes.
+
+    Raises:
+        ConfigError: The model is not compiled.
+    """
+
+    model: keras.Model
+    _spec: Any = attrs.field(init=False, default=None)
+    _y_pred: Any = attrs.field(init=False, default=None)
+    _takes_training: bool = attrs.field(init=False)
+    _bundle: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
+    _trackers: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
+    _standing: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.model.compiled:
+            raise ConfigError(
+                f"The model {self.model.name!r} is not compiled. Call model.compile(optimizer, loss), or give "
+                "optimizer and loss to the Trainer."
+            )
+        self._takes_training = "training" in inspect.signature(self.model.call).parameters
+
+    def build(self, spec: Any) -> None:
+        """Builds the model, its losses, metrics and optimizer; compares the targets' shapes with the outputs'."""
+        if not _equal(spec, self._spec):
+            self._build(spec)
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
+        losses.check_replicable(self._loss())
+        losses.check_target_shapes(self._loss(), y, self._y_pred)
+
+    def check_targets(self, targets: Any) -> None:
+        """Compares class numbers with the outputs there are, and refuses NaN."""
+        losses.check_target_values(self._loss(), targets, self._y_pred)
+
+    def train_step(self, batch: Batch) -> StepValues:
+        """Forward pass, loss, gradients, update, metrics."""
+        if self._overrides("train_step"):
+            return _as_they_stand(self.model.train_step(batch))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        size, optimizer = batch_size(x), self.model.optimizer
+        with tf.GradientTape() as tape:
+            y_pred = self._call(x, training=True)
+            loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = optimizer.scale_loss(losses.share_of_batch(loss, size))
+        weights = self.model.trainable_weights
+        optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+        return terms | self._compute_metrics(losses.of_samples(loss), size, x, y, y_pred, sample_weight)
+
+    def test_step(self, batch: Batch) -> StepValues:
+        """Forward pass, loss, metrics."""
+        if self._overrides("test_step"):
+            return _as_they_stand(self.model.test_step(batch))
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        y_pred = self._call(x, training=False)
+        loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=False)
+        return terms | self._compute_metrics(losses.of_samples(loss), batch_size(x), x, y, y_pred, sample_weight)
+
+    def predict_step(self, batch: Batch) -> Any:
+        """The model's outputs."""
+        return self.model.predict_step(batch)
+
+    def train_results(self) -> dict[str, tf.Tensor]:
+        """Nothing for a model with a train step of its own, which returns them itself."""
+        return {} if self._overrides("train_step") else metrics.results(self._standing)
+
+    def test_results(self) -> dict[str, tf.Tensor]:
+        """Nothing for a model with a test step of its own, which returns them itself."""
+        return {} if self._overrides("test_step") else metrics.results(self._standing)
+
+    def publish(self, means: metrics.RunningMeans) -> None:
+        """To the loss tracker, the compiled metrics and each output's loss."""
+        means.publish({"loss": self._loss_tracker()} | self._bundle | self._trackers)
+
+    def ingredients(self) -> list[Any]:
+        """What was compiled, and which weights are trainable."""
+        model = self.model
+        compiled = keras.Model.metrics.fget(model)
+        return [
+            model.optimizer,
+            self._loss(),
+            model.jit_compile,
+            model.run_eagerly,
+            *compiled,
+            *model.trainable_weights,
+        ]
+
+    def _loss(self) -> Any:
+        return getattr(self.model, "loss", None)  # absent where compile() was given none
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self.model), method) is not getattr(keras.Model, method)
+
+    def _call(self, x: Any, *, training: bool) -> Any:
+        return self.model(x, training=training) if self._takes_training else self.model(x)
+
+    def _compute_loss(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, *, training: bool
+    ) -> tuple[tf.Tensor, StepValues]:
+        """The total loss, and each output's own where there are several."""
+        compute = self.model.compute_loss
+        arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
+        if "training" in inspect.signature(compute).parameters:
+            arguments["training"] = training
+        if self._overrides("compute_loss") or not self._trackers:
+            return compute(**arguments), {}
+        total: list[tf.Tensor] = []
+        terms = metrics.batch_means(self._trackers, lambda: total.append(compute(**arguments)))
+        # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
+        return total[0], {name: (value, batch_size(x)) for name, (value, _) in terms.items()}
+
+    def _compute_metrics(
+        self, loss: tf.Tensor, size: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any
+    ) -> StepValues:
+        compute = self.model.compute_metrics
+        if self._own_metrics:
+            self._loss_tracker().update_state(loss, sample_weight=size)
+            return _as_they_stand(compute(x, y, y_pred, sample_weight=sample_weight))
+        means = metrics.batch_means(self._bundle, lambda: compute(x, y, y_pred, sample_weight=sample_weight))
+        return {"loss": (loss, size), **means} if _is_in(self._loss_tracker(), self.model.metrics) else dict(means)
+
+    @property
+    def _own_metrics(self) -> bool:
+        """Whether the model computes its logs itself, so that they are taken as they stand."""
+        return self._overrides("compute_metrics") or self._overrides("get_metrics_result")
+
+    def _loss_tracker(self) -> keras.metrics.Metric:
+        return keras.Model.metrics.fget(self.model)[0]
+
+    def _build(self, spec: Any) -> None:
+        """Runs everything once on symbols, as Keras does before it trains under a strategy."""
+        symbols = keras.tree.map_structure(_symbol, spec)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(symbols)
+        self._y_pred = _Symbolic(lambda x: self._call(x, training=False)).compute_output_spec(x)
+        self._spec = spec
+        if self.model.optimizer is not None:
+            self.model.optimizer.build(self.model.trainable_variables)
+        if self._overrides("train_step"):
+            return
+        losses.check_target_shapes(self._loss(), y, self._y_pred)
+        arguments = (x, y, self._y_pred, sample_weight)
+        _Symbolic(self.model.compute_metrics).compute_output_spec(*arguments)
+        if keras.tree.is_nested(self._y_pred) or keras.tree.is_nested(y):
+            _Symbolic(self.model.compute_loss).compute_output_spec(*arguments)
+        self._sort_metrics()
+
+    def _sort_metrics(self) -> None:
+        """Tells apart what `compile` bundled, the means of several losses, and metrics that the model brings."""
+        compiled, brought = keras.Model.metrics.fget(self.model), keras.layers.Layer.metrics.fget(self.model)
+        bundles = [metric for metric in compiled if metric.name == "compile_metrics"]
+        trackers = [m for m in compiled if not _is_in(m, [self._loss_tracker(), *bundles, *brought])]
+        self._bundle = metrics.named(bundles)
+        self._trackers = {} if self._overrides("compute_loss") else metrics.named(trackers)
+        visible = [metric for metric in self.model.metrics if not _is_in(metric, [self._loss_tracker(), *bundles])]
+        if self._own_metrics:
+            self._standing = {}
+            return
+        stateful = {name: metric for name, metric in self._bundle.items() if not metrics.is_mean(metric)}
+        self._standing = stateful | {n: m for n, m in metrics.named(visible).items() if n not in self._trackers}
+
+
+class _Symbolic(keras.Operation):
+    """A function that can be asked for its outputs' shapes, creating its variables on the way."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(name="symbolic")
+        self.call = function
+
+
+def _symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
+    return keras.KerasTensor(spec.shape, spec.dtype.name)
+
+
+def _is_in(wanted: Any, objects: Sequence[Any]) -> bool:
+    return any(wanted is candidate for candidate in objects)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    return bool(keras.tree.flatten(left) == keras.tree.flatten(right))
+
+
+def _as_they_stand(values: dict[str, Any]) -> StepValues:
+    """What a user's own step returned: running values already, nested dicts taken apart as Keras does."""
+    found: StepValues = {}
+    for name, value in values.items():
+        found |= _as_they_stand(value) if isinstance(value, dict) else {name: (value, None)}
+    return found

@@ -1,0 +1,329 @@
+"""The outer loop: `Trainer.fit`, `evaluate` and `predict`.
+
+```text
+fit
+├── open the data, build the model, trace the step, check     errors come here, before step 1
+├── on_train_begin
+├── for each epoch
+│   ├── on_epoch_begin
+│   ├── blocks of steps until something is due (Plan)         phase.py
+│   ├── validate, if due                                      on_test_begin ... on_test_end
+│   └── on_epoch_end
+├── averaged weights take their place (optimizer EMA)
+└── on_train_end
+```
+
+```python
+trainer = Trainer(model)
+history = trainer.fit(x_train, y_train, epochs=3, validation_data=(x_val, y_val))
+scores = trainer.evaluate(x_test, y_test)
+```
+"""
+
+import operator
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from engine.arguments import at_least, is_verbose, open_validation, pace_of, steps_of, strategy_of, task_of
+from engine.cadence import Every, Plan, cadence_of
+from engine.callbacks.progress_bar import ProgressBar
+from engine.data import ClassWeight, Reader, Source, open_source, split_tail
+from engine.evaluation import Evaluation
+from engine.fitting import Fit
+from engine.hooks import Hooks
+from engine.loop import Loop, PredictLoop
+from engine.metrics import in_keras_order
+from engine.phase import Phase
+from engine.prediction import Prediction
+from engine.progress import Progress
+from engine.task import Task
+
+Verbose = bool | int | str
+
+
+class Trainer:
+    """Trains, evaluates and runs a model: `model.fit(...)` becomes `Trainer(model).fit(...)`.
+
+    Args:
+        task: A `keras.Model`, compiled or compiled here from the keywords; a `keras.layers.Layer`, compiled
+            here; or an `engine.Task`.
+        optimizer: As for `model.compile`, together with the next four; only for what is not compiled yet.
+        loss: See `optimizer`.
+        metrics: See `optimizer`.
+        loss_weights: See `optimizer`.
+        weighted_metrics: See `optimizer`.
+        steps_per_execution: Steps in one call of the compiled loop: a number, or "auto" (about 100 ms of
+            them). None: what the model was compiled with if that is more than 1, otherwise "auto". Results
+            and hooks are the same for all of them.
+        jit_compile: Whether XLA compiles the step; None: as the model was compiled.
+        run_eagerly: True: steps run as plain Python, for debugging.
+        strategy: Where to train; None: the one in whose scope the model was made.
+        seed: With an epoch's number, it decides the order of the samples. None: drawn from NumPy's global
+            generator at each `fit`, which `keras.utils.set_random_seed` seeds.
+
+    Raises:
+        ConfigError: An argument is wrong, or two do not go together.
+
+    Example:
+        >>> trainer = Trainer(model, seed=1)
+        >>> history = trainer.fit(x_train, y_train, epochs=3)
+        >>> history.history["loss"]
+        [0.31, 0.14, 0.1]
+    """
+
+    def __init__(
+        self,
+        task: keras.Model | keras.layers.Layer | Task,
+        *,
+        optimizer: Any = None,
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+        steps_per_execution: int | str | None = None,
+        jit_compile: bool | None = None,
+        run_eagerly: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
+        seed: int | None = None,
+    ) -> None:
+        compile_arguments = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "metrics": metrics,
+            "loss_weights": loss_weights,
+            "weighted_metrics": weighted_metrics,
+        }
+        self._task = task_of(task, compile_arguments)
+        self._strategy = strategy_of(self.model, strategy)
+        pace_of(steps_per_execution, self.model)  # an impossible one is refused here
+        self._steps_per_execution = steps_per_execution
+        self._jit_compile = jit_compile
+        self._run_eagerly = run_eagerly
+        self._seed = seed
+        self._loops: dict[str, Any] = {}
+        self._ingredients: list[Any] = []
+
+    @property
+    def model(self) -> keras.Model:
+        """The Keras model that is trained."""
+        return self._task.model
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Verbose = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: ClassWeight | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Collection[int] | Every = 1,
+        *,
+        max_steps: int | None = None,
+        max_seconds: float | None = None,
+    ) -> keras.callbacks.History:
+        """Trains the model; Keras's parameters in Keras's order, with Keras's defaults.
+
+        Args:
+            x: Arrays with samples along the first axis, in any nest of lists, tuples and dicts; or a batched
+                `tf.data.Dataset` of (inputs, targets) or (inputs, targets, sample_weights).
+            y: Targets, if `x` is no dataset.
+            batch_size: Samples in a step; None: 32. Not beside a dataset.
+            epochs: The epoch at which training ends, counted from 0 (`initial_epoch` does not add to it).
+            verbose: 0: silent; 1 or "auto": a progress bar; 2: one line an epoch.
+            callbacks: `keras.callbacks.Callback` objects, or anything with such hooks, in a list or nested.
+            validation_split: The last part of the arrays, 0 to 1, to validate on instead of training on.
+            validation_data: (x, y), (x, y, sample_weight) or a dataset, to validate on.
+            shuffle: Whether arrays take a new order each epoch; "batch" moves whole batches.
+            class_weight: Class number -> weight of its samples; multiplies `sample_weight` if both are given.
+            sample_weight: Weight of each sample.
+            initial_epoch: The epoch to begin with.
+            steps_per_epoch: Batches in an epoch; None: until the data ends. The data goes on from epoch to
+                epoch then, and begins anew where it has ended.
+            validation_steps: Batches of each validation; None: until its data ends.
+            validation_batch_size: Samples in a batch of validation; None: `batch_size`.
+            validation_freq: Validate every so many epochs, at the end of the epochs listed (from 1), or as an
+                `Every` says.
+            max_steps: Training ends after this many steps, in the middle of an epoch if need be.
+            max_seconds: Training ends with the first block after so many seconds of it.
+
+        Returns:
+            The `keras.callbacks.History`: `history.history` maps each name to its value of every epoch.
+
+        Raises:
+            ConfigError: An argument is wrong.
+            DataError: The data is empty, endless, or does not fit the model. Both come before step 1.
+
+        Example:
+            >>> trainer.fit(x, y, epochs=10, validation_split=0.1, callbacks=[EarlyStopping(patience=2)])
+        """
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = split_tail(x, y, sample_weight, validation_split)
+        source = open_source(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self._draw_seed(),
+            class_weight=class_weight,
+        )
+        plan = Plan(
+            epochs=at_least(0, "epochs", epochs),
+            steps_per_epoch=steps_of(source, steps_per_epoch, "steps_per_epoch"),
+            validation=None if validation_data is None else cadence_of(validation_freq),
+            max_steps=None if max_steps is None else at_least(1, "max_steps", max_steps),
+            max_seconds=max_seconds,
+        )
+        hooks = self._hooks(callbacks, verbose, epochs=epochs, steps=plan.steps_per_epoch, is_fit=True)
+        reader = Reader(source, self._strategy, steps_per_epoch, at_least(0, "initial_epoch", initial_epoch))
+        train = self._phase("train", source, hooks)
+        train.trace(reader)
+        evaluation = None
+        if validation_data is not None:
+            validation = open_validation(validation_data, validation_batch_size or batch_size)
+            evaluation = self._evaluation(validation, hooks, validation_steps, "validation_steps")
+        hooks.set_step_graph(train.loop.graph)
+        if train.loop.names:  # known as soon as the step is traced, but not where it runs eagerly
+            hooks.check_monitors([*train.loop.names, *(evaluation.log_names() if evaluation else ())])
+        Fit(
+            task=self._task,
+            plan=plan,
+            train=train,
+            reader=reader,
+            evaluation=evaluation,
+            progress=Progress(epoch=initial_epoch),
+        ).run()
+        return hooks.history()
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = True,
+    ) -> Any:
+        """Evaluates the model.
+
+        Args:
+            x: As for `fit`.
+            y: As for `fit`.
+            batch_size: Samples in a step; None: 32.
+            verbose: 0: silent; otherwise a progress bar.
+            sample_weight: Weight of each sample.
+            steps: Batches to evaluate; None: all.
+            callbacks: As for `fit`; their `on_test_*` hooks are called.
+            return_dict: False: Keras's list, loss first, or a single number where there is but one.
+
+        Returns:
+            Name -> value, sorted by name.
+
+        Raises:
+            ConfigError: An argument is wrong.
+            DataError: The data is empty, endless, or does not fit the model.
+
+        Example:
+            >>> trainer.evaluate(x_test, y_test)
+            {'accuracy': 0.991, 'loss': 0.0286}
+        """
+        source = open_source(x, y, sample_weight, batch_size=batch_size)
+        hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
+        logs = self._evaluation(source, hooks, steps, "steps").run()
+        return logs if return_dict else in_keras_order(logs, self.model.metrics)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """Runs the model on all samples.
+
+        Args:
+            x: As for `fit`; of a dataset's batches, the inputs.
+            batch_size: Samples in a step; None: 32.
+            verbose: 0: silent; otherwise a progress bar.
+            steps: Batches to run; None: all.
+            callbacks: As for `fit`; their `on_predict_*` hooks are called.
+
+        Returns:
+            NumPy arrays in the model's own output structure, (samples, ...).
+
+        Raises:
+            ConfigError: An argument is wrong.
+            DataError: The data is empty or endless.
+
+        Example:
+            >>> trainer.predict(x_test).shape
+            (10000, 10)
+        """
+        source = open_source(x, batch_size=batch_size)
+        hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
+        loop = self._loop("predict", lambda: PredictLoop(self._task.predict_step, **self._execution()))
+        pace = pace_of(self._steps_per_execution, self.model)
+        return Prediction(loop, hooks, Reader(source, self._strategy), pace, steps).run()
+
+    def _evaluation(self, source: Source, hooks: Hooks, steps: int | None, name: str) -> Evaluation:
+        steps_of(source, steps, name)
+        phase = self._phase("test", source, hooks)
+        phase.trace(Reader(source, self._strategy))
+        return Evaluation(self._task, phase, source, steps)
+
+    def _phase(self, kind: Literal["train", "test"], source: Source, hooks: Hooks) -> Phase:
+        """A phase of training or testing, the model built for its data and the data checked against the model."""
+        with self._strategy.scope():
+            self._task.build(source.spec)
+        if source.targets is not None:
+            self._task.check_targets(source.targets)
+        step, results = {
+            "train": (self._task.train_step, self._task.train_results),
+            "test": (self._task.test_step, self._task.test_results),
+        }[kind]
+        loop = self._loop(kind, lambda: Loop(step, results, **self._execution()))
+        return Phase(kind, loop, hooks, pace_of(self._steps_per_execution, self.model))
+
+    def _loop(self, kind: str, make: Callable[[], Any]) -> Any:
+        """The loop of this kind, kept from fit to fit until the model is compiled anew or frozen otherwise."""
+        current = self._task.ingredients()
+        if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
+            self._loops.clear()
+        self._ingredients = current
+        if kind not in self._loops:
+            self._loops[kind] = make()
+        return self._loops[kind]
+
+    def _execution(self) -> dict[str, Any]:
+        """How the loops of this trainer are compiled."""
+        eager = self.model.run_eagerly or self._run_eagerly
+        jit = self.model.jit_compile if self._jit_compile is None else self._jit_compile
+        return {"strategy": self._strategy, "jit_compile": bool(jit) and not eager, "run_eagerly": eager}
+
+    def _hooks(
+        self, callbacks: Any, verbose: Verbose, *, epochs: int, steps: int | None, is_fit: bool = False
+    ) -> Hooks:
+        defaults: list[Any] = [keras.callbacks.History()] if is_fit else []
+        if is_verbose(verbose) and not isinstance(callbacks, keras.callbacks.CallbackList):
+            defaults.append(ProgressBar())
+        params = {"verbose": verbose, "epochs": epochs, "steps": steps}
+        return Hooks.of(callbacks, model=self.model, params=params, defaults=defaults)
+
+    def _draw_seed(self) -> int:
+        return int(np.random.randint(1 << 31)) if self._seed is None else self._seed
