@@ -48,6 +48,17 @@ def strategy_of(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
     return own
 
 
+def check_jit(jit_compile: bool | None, run_eagerly: bool, strategy: tf.distribute.Strategy) -> None:
+    """Refuses XLA where the step cannot be compiled by it."""
+    if jit_compile and run_eagerly:
+        raise ConfigError("jit_compile=True and run_eagerly=True exclude each other. Give one of them.")
+    if jit_compile and strategy.num_replicas_in_sync > 1:
+        raise ConfigError(
+            f"jit_compile=True does not go with the {strategy.num_replicas_in_sync} replicas of "
+            f"{type(strategy).__name__}, whose sums over replicas XLA cannot compile here. Leave it out."
+        )
+
+
 def pace_of(steps_per_execution: int | str | None, model: keras.Model) -> Pace:
     """How long blocks are: as asked, else as compiled if that is more than 1, else by themselves."""
     steps = steps_per_execution

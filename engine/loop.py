@@ -87,7 +87,10 @@ class Loop:
     _many: Callable[..., tf.Tensor] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._one = compiled(self._run_one, eager=self.run_eagerly, jit_compile=self.jit_compile)
+        # Collectives fail in a function inside the conditional of a loop (TensorFlow 2.21: "must feed a value for
+        # placeholder"), so that under replicas the step is written straight into the loop.
+        is_inlined = self.run_eagerly or self.strategy.num_replicas_in_sync > 1
+        self._one = compiled(self._run_one, eager=is_inlined, jit_compile=self.jit_compile)
         self._many = compiled(self._run_many, eager=self.run_eagerly)
 
     def trace(self, pull: Pull, signature: Any) -> None:
@@ -117,7 +120,7 @@ class Loop:
 
     def _run_one(self, batch: Batch) -> tf.Tensor:
         layout: dict[str, bool] = {}
-        packed = self.strategy.run(self._run_replica, args=(batch, layout))
+        packed = self.strategy.run(lambda share: self._run_replica(share, layout), args=(batch,))
         columns = len(layout)
         if self.strategy.num_replicas_in_sync > 1:
             packed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, packed, axis=None)

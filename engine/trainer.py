@@ -28,7 +28,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.arguments import at_least, is_verbose, open_validation, pace_of, steps_of, strategy_of, task_of
+from engine.arguments import at_least, check_jit, is_verbose, open_validation, pace_of, steps_of, strategy_of, task_of
 from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.progress_bar import ProgressBar
 from engine.data import ClassWeight, Reader, Source, open_source, split_tail
@@ -99,6 +99,7 @@ class Trainer:
         }
         self._task = task_of(task, compile_arguments)
         self._strategy = strategy_of(self.model, strategy)
+        check_jit(jit_compile, run_eagerly, self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
         self._steps_per_execution = steps_per_execution
         self._jit_compile = jit_compile
@@ -314,7 +315,7 @@ class Trainer:
         """How the loops of this trainer are compiled."""
         eager = self.model.run_eagerly or self._run_eagerly
         jit = self.model.jit_compile if self._jit_compile is None else self._jit_compile
-        return {"strategy": self._strategy, "jit_compile": bool(jit) and not eager, "run_eagerly": eager}
+        return {"strategy": self._strategy, "jit_compile": bool(jit), "run_eagerly": eager}
 
     def _hooks(
         self, callbacks: Any, verbose: Verbose, *, epochs: int, steps: int | None, is_fit: bool = False
