@@ -15,7 +15,7 @@ from engine.errors import ConfigError, DataError
 from engine.task import Supervised, Task
 
 
-def task_of(task: Any, compile_arguments: dict[str, Any]) -> Task:
+def task_of(task: Any, compile_arguments: dict[str, Any], *, run_eagerly: bool = False) -> Task:
     """The task that a user means: a Task itself, or a model, compiled here if it is not yet."""
     given = {name: value for name, value in compile_arguments.items() if value is not None}
     if isinstance(task, Task):
@@ -34,7 +34,7 @@ def task_of(task: Any, compile_arguments: dict[str, Any]) -> Task:
         )
     if given:
         model.compile(**given)
-    return Supervised(model)
+    return Supervised(model, run_eagerly=run_eagerly)
 
 
 def strategy_of(model: keras.Model, strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
@@ -48,8 +48,8 @@ def strategy_of(model: keras.Model, strategy: tf.distribute.Strategy | None) -> 
     return own
 
 
-def check_jit(jit_compile: bool | None, run_eagerly: bool, strategy: tf.distribute.Strategy) -> None:
-    """Refuses XLA where the step cannot be compiled by it."""
+def check_jit(jit_compile: bool | None, *, run_eagerly: bool, strategy: tf.distribute.Strategy) -> None:
+    """Refuses XLA where it cannot compile the step."""
     if jit_compile and run_eagerly:
         raise ConfigError("jit_compile=True and run_eagerly=True exclude each other. Give one of them.")
     if jit_compile and strategy.num_replicas_in_sync > 1:

@@ -30,7 +30,7 @@ class Every:
     Raises:
         ConfigError: None or several fields are given, or one is not positive.
 
-    Example:
+    Examples:
         >>> Every(steps=500).steps_until_due(Progress(step=1200))
         300
     """

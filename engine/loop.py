@@ -116,7 +116,7 @@ class Loop:
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor) -> tf.Tensor:
         rows = growing(tf.TensorSpec([None], row_dtype()))
         (rows,) = repeat(pull, cursor, steps, lambda batch: [self._one(batch)], [rows])
-        return rows.stack()
+        return tf.reshape(rows.concat(), [-1, 1 + 2 * len(self.names)])  # stack() cannot make a block of no steps
 
     def _run_one(self, batch: Batch) -> tf.Tensor:
         layout: dict[str, bool] = {}
@@ -177,19 +177,22 @@ class PredictLoop:
         """Runs up to `steps` steps.
 
         Returns:
-            The samples of each step, int64, (steps,), and the outputs of them all, one nest of arrays.
+            The samples of each step, int32, (steps,), and the outputs of them all, one nest of arrays; None of no step.
         """
         with self.strategy.scope():
             sizes, *outputs = self._many(pull, cursor, tf.constant(steps, tf.int32))
         arrays = [output.numpy() for output in outputs]  # waits for the device
+        if not len(sizes):
+            return sizes.numpy(), None
         return sizes.numpy(), keras.tree.pack_sequence_as(self._structure, arrays)
 
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor) -> list[tf.Tensor]:
         if self.run_eagerly:
             return self._run_python(pull, cursor, int(steps))
-        arrays = [growing(spec) for spec in self._output_specs(pull, cursor)]
-        sizes, *outputs = repeat(pull, cursor, steps, self._one, arrays)
-        return [sizes.stack(), *(array.concat() for array in outputs)]
+        specs = self._output_specs(pull, cursor)
+        sizes, *outputs = repeat(pull, cursor, steps, self._one, [growing(spec) for spec in specs])
+        is_empty = tf.equal(sizes.size(), 0)
+        return [sizes.stack(), *(_concatenated(*pair, is_empty) for pair in zip(outputs, specs[1:], strict=True))]
 
     def _run_one(self, batch: Batch) -> list[tf.Tensor]:
         outputs = self.strategy.run(self.step, args=(batch,))
@@ -206,6 +209,8 @@ class PredictLoop:
                     break
                 batch = batch.get_value()
             collected.append(self._run_one(batch))
+        if not collected:
+            return [tf.zeros(0, tf.int32)]
         sizes, *outputs = zip(*collected, strict=True)
         return [tf.stack(sizes), *(tf.concat(parts, 0) for parts in outputs)]
 
@@ -257,6 +262,12 @@ def repeat(
 def growing(spec: tf.TensorSpec) -> tf.TensorArray:
     """An array that takes one tensor a step; growing was measured to cost nothing beside a fixed size."""
     return tf.TensorArray(spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
+
+
+def _concatenated(array: tf.TensorArray, spec: tf.TensorSpec, is_empty: tf.Tensor) -> tf.Tensor:
+    """All that was written, along the first axis; of no steps, no rows (which concat() makes of known shapes only)."""
+    none = tf.zeros([0, *(length or 0 for length in spec.shape[1:])], spec.dtype)
+    return tf.cond(is_empty, lambda: none, array.concat)
 
 
 def compiled(function: Callable[..., Any], *, eager: bool, jit_compile: bool = False) -> Callable[..., Any]:

@@ -57,7 +57,8 @@ class Prediction:
         sizes, outputs = self.loop.run(walk.pull, walk.cursor(self.reader.position), steps)
         self.pace = self.pace.after(steps=len(sizes), seconds=time.perf_counter() - begin)
         self.reader.advance(len(sizes), ended=len(sizes) < steps)
-        self._replay(done, sizes, outputs)
+        if len(sizes):
+            self._replay(done, sizes, outputs)
         return sizes, outputs
 
     def _replay(self, first: int, sizes: Any, outputs: Any) -> None:

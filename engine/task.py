@@ -14,18 +14,21 @@ model that overrides `train_step` or `test_step` itself is run by it.
 
 import abc
 import inspect
-from collections.abc import Sequence
-from typing import Any
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import attrs
 import keras
 import tensorflow as tf
 
 from engine import losses, metrics
-from engine.errors import ConfigError
+from engine.errors import ConfigError, DataError
 from engine.loop import batch_size
 
 Batch = Any
+Phase = Literal["train", "test"]
 StepValues = dict[str, Any]
 
 
@@ -51,8 +54,13 @@ class Task(abc.ABC):
         """The outputs for one batch, a nest of tensors, samples along the first axis."""
 
     @abc.abstractmethod
-    def build(self, spec: Any) -> None:
-        """Creates every variable and checks what can be known of a batch like `spec`, without running it."""
+    def build(self, spec: Any, phase: Phase) -> None:
+        """Creates every variable that the phase's step needs, and checks what can be known of a batch like `spec`.
+
+        Args:
+            spec: One batch as nested `tf.TensorSpec`.
+            phase: "train" or "test".
+        """
 
     @abc.abstractmethod
     def check_targets(self, targets: Any) -> None:
@@ -81,14 +89,17 @@ class Supervised(Task):
 
     Attributes:
         model: Compiled; it is built, if it is not yet, from the first batch's shapes.
+        run_eagerly: Whether its steps run as plain Python, though it may not be compiled so.
 
     Raises:
         ConfigError: The model is not compiled.
     """
 
     model: keras.Model
+    run_eagerly: bool = attrs.field(default=False, kw_only=True)
     _spec: Any = attrs.field(init=False, default=None)
     _y_pred: Any = attrs.field(init=False, default=None)
+    _sorted_for: Any = attrs.field(init=False, default=None)
     _takes_training: bool = attrs.field(init=False)
     _bundle: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
     _trackers: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
@@ -100,15 +111,18 @@ class Supervised(Task):
                 f"The model {self.model.name!r} is not compiled. Call model.compile(optimizer, loss), or give "
                 "optimizer and loss to the Trainer."
             )
+        self.run_eagerly = self.run_eagerly or self.model.run_eagerly
         self._takes_training = "training" in inspect.signature(self.model.call).parameters
 
-    def build(self, spec: Any) -> None:
+    def build(self, spec: Any, phase: Phase) -> None:
         """Builds the model, its losses, metrics and optimizer; compares the targets' shapes with the outputs'."""
-        if not _equal(spec, self._spec):
-            self._build(spec)
+        self._build_model(spec)
+        if self._overrides(f"{phase}_step"):
+            return
         _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
         losses.check_replicable(self._loss())
         losses.check_target_shapes(self._loss(), y, self._y_pred)
+        self._build_metrics(spec)
 
     def check_targets(self, targets: Any) -> None:
         """Compares class numbers with the outputs there are, and refuses NaN."""
@@ -124,8 +138,10 @@ class Supervised(Task):
             y_pred = self._call(x, training=True)
             loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled = optimizer.scale_loss(losses.share_of_batch(loss, size))
-        weights = self.model.trainable_weights
-        optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+        if weights := self.model.trainable_weights:
+            optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+        else:
+            warnings.warn("The model does not have any trainable weights: it is only evaluated.", stacklevel=2)
         return terms | self._compute_metrics(losses.of_samples(loss), size, x, y, y_pred, sample_weight)
 
     def test_step(self, batch: Batch) -> StepValues:
@@ -185,10 +201,12 @@ class Supervised(Task):
             arguments["training"] = training
         if self._overrides("compute_loss") or not self._trackers:
             return compute(**arguments), {}
-        total: list[tf.Tensor] = []
-        terms = metrics.batch_means(self._trackers, lambda: total.append(compute(**arguments)))
+        # Not in a StatelessScope, where Keras forgets activity losses: the trackers are made to hold this batch only.
+        for tracker in self._trackers.values():
+            tracker.reset_state()
+        loss = compute(**arguments)
         # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
-        return total[0], {name: (value, batch_size(x)) for name, (value, _) in terms.items()}
+        return loss, {name: (tracker.result(), batch_size(x)) for name, tracker in self._trackers.items()}
 
     def _compute_metrics(
         self, loss: tf.Tensor, size: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any
@@ -208,22 +226,43 @@ class Supervised(Task):
     def _loss_tracker(self) -> keras.metrics.Metric:
         return keras.Model.metrics.fget(self.model)[0]
 
-    def _build(self, spec: Any) -> None:
-        """Runs everything once on symbols, as Keras does before it trains under a strategy."""
-        symbols = keras.tree.map_structure(_symbol, spec)
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(symbols)
-        self._y_pred = _Symbolic(lambda x: self._call(x, training=False)).compute_output_spec(x)
+    def _build_model(self, spec: Any) -> None:
+        """Runs the model once on symbols, as Keras does before it trains under a strategy."""
+        if self._y_pred is not None and _equal(spec, self._spec):
+            return
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(_symbols(spec))
+        try:
+            self._y_pred = self._outline(lambda x: self._call(x, training=False), x)
+        except ValueError as error:
+            raise DataError(_why_refused(self.model, x, error)) from error
         self._spec = spec
         if self.model.optimizer is not None:
             self.model.optimizer.build(self.model.trainable_variables)
-        if self._overrides("train_step"):
+
+    def _build_metrics(self, spec: Any) -> None:
+        """Creates the variables of metrics and of several losses, which Keras makes when it first sees targets."""
+        compiled = keras.Model.metrics.fget(self.model)
+        if _is_in(self._sorted_for, compiled[:1]):  # compile() makes another loss tracker
             return
-        losses.check_target_shapes(self._loss(), y, self._y_pred)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(_symbols(spec))
         arguments = (x, y, self._y_pred, sample_weight)
-        _Symbolic(self.model.compute_metrics).compute_output_spec(*arguments)
+        self._outline(self.model.compute_metrics, *arguments)
         if keras.tree.is_nested(self._y_pred) or keras.tree.is_nested(y):
-            _Symbolic(self.model.compute_loss).compute_output_spec(*arguments)
+            self._outline(self.model.compute_loss, *arguments)
         self._sort_metrics()
+        self._sorted_for = self._loss_tracker()
+
+    def _outline(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function makes of symbols, as symbols; variables that it needs are created on the way.
+
+        A model that runs eagerly may do what no symbol can, so that it gets one sample of zeros instead.
+        """
+        if not self.run_eagerly:
+            return _Symbolic(function).compute_output_spec(*arguments)
+        zeros = [keras.tree.map_structure(_one_of_zeros, argument) for argument in arguments]
+        outputs = keras.tree.map_structure(_symbol_of, function(*zeros))
+        self.model.reset_metrics()
+        return outputs
 
     def _sort_metrics(self) -> None:
         """Tells apart what `compile` bundled, the means of several losses, and metrics that the model brings."""
@@ -248,8 +287,23 @@ class _Symbolic(keras.Operation):
         self.call = function
 
 
-def _symbol(spec: tf.TensorSpec) -> keras.KerasTensor:
-    return keras.KerasTensor(spec.shape, spec.dtype.name)
+def _symbols(spec: Any) -> Any:
+    return keras.tree.map_structure(lambda leaf: leaf and keras.KerasTensor(leaf.shape, leaf.dtype.name), spec)
+
+
+def _one_of_zeros(symbol: keras.KerasTensor | None) -> Any:
+    return symbol and tf.zeros([length or 1 for length in symbol.shape], symbol.dtype)
+
+
+def _symbol_of(tensor: Any) -> keras.KerasTensor:
+    return keras.KerasTensor((None, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _why_refused(model: keras.Model, x: Any, error: ValueError) -> str:
+    """What a model says of an input that it cannot take, beside the shapes that were given."""
+    shapes = keras.tree.map_structure(lambda leaf: leaf and f"{leaf.dtype} {tuple(leaf.shape)}", x)
+    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)  # Keras prints the innermost reason so
+    return f"The model {model.name!r} does not take x of {shapes}: {bold.group(1) if bold else error}"
 
 
 def _is_in(wanted: Any, objects: Sequence[Any]) -> bool:

@@ -68,7 +68,7 @@ class Trainer:
     Raises:
         ConfigError: An argument is wrong, or two do not go together.
 
-    Example:
+    Examples:
         >>> trainer = Trainer(model, seed=1)
         >>> history = trainer.fit(x_train, y_train, epochs=3)
         >>> history.history["loss"]
@@ -97,9 +97,9 @@ class Trainer:
             "loss_weights": loss_weights,
             "weighted_metrics": weighted_metrics,
         }
-        self._task = task_of(task, compile_arguments)
+        self._task = task_of(task, compile_arguments, run_eagerly=run_eagerly)
         self._strategy = strategy_of(self.model, strategy)
-        check_jit(jit_compile, run_eagerly, self._strategy)
+        check_jit(jit_compile, run_eagerly=run_eagerly, strategy=self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
         self._steps_per_execution = steps_per_execution
         self._jit_compile = jit_compile
@@ -167,7 +167,7 @@ class Trainer:
             ConfigError: An argument is wrong.
             DataError: The data is empty, endless, or does not fit the model. Both come before step 1.
 
-        Example:
+        Examples:
             >>> trainer.fit(x, y, epochs=10, validation_split=0.1, callbacks=[EarlyStopping(patience=2)])
         """
         if validation_split and validation_data is None:
@@ -239,7 +239,7 @@ class Trainer:
             ConfigError: An argument is wrong.
             DataError: The data is empty, endless, or does not fit the model.
 
-        Example:
+        Examples:
             >>> trainer.evaluate(x_test, y_test)
             {'accuracy': 0.991, 'loss': 0.0286}
         """
@@ -272,7 +272,7 @@ class Trainer:
             ConfigError: An argument is wrong.
             DataError: The data is empty or endless.
 
-        Example:
+        Examples:
             >>> trainer.predict(x_test).shape
             (10000, 10)
         """
@@ -291,7 +291,7 @@ class Trainer:
     def _phase(self, kind: Literal["train", "test"], source: Source, hooks: Hooks) -> Phase:
         """A phase of training or testing, the model built for its data and the data checked against the model."""
         with self._strategy.scope():
-            self._task.build(source.spec)
+            self._task.build(source.spec, kind)
         if source.targets is not None:
             self._task.check_targets(source.targets)
         step, results = {

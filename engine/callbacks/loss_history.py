@@ -20,7 +20,7 @@ class LossHistory(Callback):
         epochs: The epoch of each batch, from 0.
         validation: Name -> (batches done, value) of each epoch's end, for names that begin with `val_`.
 
-    Example:
+    Examples:
         >>> losses = LossHistory()
         >>> trainer.fit(x, y, epochs=2, callbacks=[losses])
         >>> losses.losses.shape  # one value for every batch

@@ -23,7 +23,7 @@ class ProgressBar(Callback):
     error output is no terminal, the bars are left out and the lines stay. It works under `model.fit` too,
     without samples a second.
 
-    Example:
+    Examples:
         >>> trainer.fit(x, y, verbose=1)
     """
 

@@ -35,7 +35,7 @@ class TensorBoard(Callback):
     Raises:
         ConfigError: `update_freq` is neither of the two.
 
-    Example:
+    Examples:
         >>> trainer.fit(x, y, validation_split=0.1, callbacks=[TensorBoard("runs/logs")])
     """
 

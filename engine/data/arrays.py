@@ -189,7 +189,8 @@ def _to_arrays(name: str, value: Any) -> Any:
         if array.ndim == 0 or array.dtype == object:
             raise DataError(
                 f"{name} holds {type(leaf).__name__} {str(leaf)[:60]!r}, where an array was expected with samples "
-                f"along its first axis. If {name} is a list of numbers, wrap it: np.array({name})."
+                f"along its first axis. A list of numbers becomes one by np.array({name}), and a generator of batches "
+                "a dataset by tf.data.Dataset.from_generator."
             )
         return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
 

@@ -1,0 +1,67 @@
+# Needs Python 3.11 to 3.13, make and git. Everything else goes into .venv, which the first command makes.
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+# uv, because the pip that comes with Python 3.11 cannot read dependency groups.
+UV_VERSION := 0.13.8
+ARGS ?=
+
+RUN := .venv/bin/python -m
+UV := .venv/uv-$(UV_VERSION).stamp
+ENV := .venv/env.stamp
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export NO_MKDOCS_2_WARNING ?= 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: train test test-fast lint types docs format bench env lock clean help
+
+train: $(ENV)  ## train the small Inception and test it
+	$(RUN) recipes.inception $(ARGS)
+
+test: $(ENV)  ## run every test
+	$(RUN) pytest $(ARGS)
+
+test-fast: $(ENV)  ## run the tests that are not marked slow
+	$(RUN) pytest -m "not slow" $(ARGS)
+
+lint: $(ENV)  ## check style and layout
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(ENV)  ## check types
+	$(RUN) mypy
+
+docs: $(ENV)  ## build the site into site/; a warning is an error
+	$(RUN) mkdocs build --strict --quiet
+
+format: $(ENV)  ## lay out the code and mend what ruff can mend
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+bench: $(ENV)  ## measure this machine against model.fit
+	.venv/bin/python tests/bench.py $(ARGS)
+
+env: $(ENV)  ## make .venv, or bring it up to date
+
+lock: $(UV)  ## write constraints.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	.venv/bin/uv pip compile pyproject.toml --extra recipes --group dev --universal --python-version 3.11 \
+		--no-annotate --no-header --no-emit-index-url --quiet -o constraints.txt $(ARGS)
+
+clean:  ## remove what the commands above made, except .venv and runs
+	rm -rf site build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A stamp is written last, so an install that was interrupted is taken up again by the next command.
+
+$(UV):
+	$(PYTHON) -m venv .venv
+	$(RUN) pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(ENV): pyproject.toml constraints.txt $(UV)
+	.venv/bin/uv pip install -p .venv/bin/python -c constraints.txt -e '.[recipes]' --group dev
+	@touch $@
