@@ -13,6 +13,7 @@ model that overrides `train_step` or `test_step` itself is run by it.
 """
 
 import abc
+import contextlib
 import inspect
 import re
 import warnings
@@ -118,6 +119,9 @@ class Supervised(Task):
         """Builds the model, its losses, metrics and optimizer; compares the targets' shapes with the outputs'."""
         self._build_model(spec)
         if self._overrides(f"{phase}_step"):
+            # It may use the targets in any way: what cannot be built from them now is built, or not, by the step.
+            with contextlib.suppress(Exception):
+                self._build_metrics(spec)
             return
         _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
         losses.check_replicable(self._loss())
@@ -288,20 +292,20 @@ class _Symbolic(keras.Operation):
 
 
 def _symbols(spec: Any) -> Any:
-    return keras.tree.map_structure(lambda leaf: leaf and keras.KerasTensor(leaf.shape, leaf.dtype.name), spec)
+    return keras.tree.map_structure(_symbol_of, spec)
 
 
 def _one_of_zeros(symbol: keras.KerasTensor | None) -> Any:
-    return symbol and tf.zeros([length or 1 for length in symbol.shape], symbol.dtype)
+    return None if symbol is None else tf.zeros([length or 1 for length in symbol.shape], symbol.dtype)
 
 
-def _symbol_of(tensor: Any) -> keras.KerasTensor:
-    return keras.KerasTensor((None, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype))
+def _symbol_of(tensor: Any) -> keras.KerasTensor | None:
+    return None if tensor is None else keras.KerasTensor((None, *tensor.shape[1:]), tf.as_dtype(tensor.dtype).name)
 
 
 def _why_refused(model: keras.Model, x: Any, error: ValueError) -> str:
     """What a model says of an input that it cannot take, beside the shapes that were given."""
-    shapes = keras.tree.map_structure(lambda leaf: leaf and f"{leaf.dtype} {tuple(leaf.shape)}", x)
+    shapes = keras.tree.map_structure(lambda leaf: None if leaf is None else f"{leaf.dtype} {tuple(leaf.shape)}", x)
     bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)  # Keras prints the innermost reason so
     return f"The model {model.name!r} does not take x of {shapes}: {bold.group(1) if bold else error}"
 

@@ -49,7 +49,8 @@ class Options:
         batch_size: How many images a step takes, counted in images.
         learning_rate: Adam's step size, more than 0 and at most 1.
         seed: Where every random number comes from: the first weights and the order of the images.
-        name: What to call the run, and its directory. If there is one already, a number is added.
+        name: What to call the run and its directory, in letters, digits, '.', '_' and '-'. If there is such
+            a directory already, a number is added.
         runs: The directory that the runs' directories are in.
     """
 

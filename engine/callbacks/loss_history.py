@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.hooks import Callback, Logs
 
-_TREND_STEPS = 50  # time constant of the smoothed line in the plot
+_TREND_WINDOWS = 40  # the smoothed line of a plot looks at this part of the curve at once
 
 
 class LossHistory(Callback):
@@ -96,9 +96,7 @@ class LossHistory(Callback):
 
 
 def _trend(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """An exponential moving average without bias at its beginning (Kingma & Ba, arXiv 1412.6980, section 3)."""
-    decay, average, trend = 1.0 - 1.0 / _TREND_STEPS, 0.0, np.empty(len(values))
-    for i, value in enumerate(values):
-        average = decay * average + (1.0 - decay) * value
-        trend[i] = average / (1.0 - decay ** (i + 1))
-    return trend
+    """The median of the batches around each: it neither lags behind a falling curve nor follows a spike."""
+    window = min(len(values), max(3, len(values) // _TREND_WINDOWS | 1))
+    padded = np.pad(values, (window // 2, window - 1 - window // 2), mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, window), axis=-1)
