@@ -75,10 +75,7 @@ def main(options: Options) -> None:
     splits = load_images(options.data, options.limit)
     directory = new_directory(options.runs, options.name)
 
-    model = small_inception(splits.num_classes)
-    for layer in model._flatten_layers():  # no public name reaches the layers inside of layers
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = MOMENTUM
+    model = small_inception(splits.num_classes, momentum=MOMENTUM)
     model.compile(keras.optimizers.Adam(options.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     trainer = Trainer(model, seed=options.seed)
     train(trainer, splits, directory, options=options)
@@ -110,7 +107,6 @@ def judge(trainer: Trainer, splits: Splits, directory: Path, *, options: Options
     """Holds model and file to the test images, leaves `report.txt` and `confusion.png`, and sums up."""
     images, labels = splits.test.pixels, splits.test.labels
     scores = trainer.evaluate(images, labels, verbose=0)
-    assert isinstance(scores, dict)
     probabilities = trainer.predict(images, verbose=0)  # (image, class)
     check_saved(directory / "model.keras", images, probabilities)
 

@@ -51,6 +51,7 @@ class Inception(keras.Model):
             `(filters_1x1, filters_3x3)` is an `InceptionModule`, a single number of filters is a
             `DownsampleModule`.
         stem_filters: Channels from the first convolution, at least 1.
+        momentum: Of the batch normalisations, see `ConvModule`.
         **base: `name`, `dtype` and `trainable`, as for every Keras model.
 
     Raises:
@@ -58,18 +59,28 @@ class Inception(keras.Model):
             a pair of them.
     """
 
-    def __init__(self, num_classes: int, stages: Sequence[Stage], *, stem_filters: int = 96, **base: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        stages: Sequence[Stage],
+        *,
+        stem_filters: int = 96,
+        momentum: float = 0.99,
+        **base: Any,
+    ) -> None:
         check_count("num_classes", num_classes, example=10)
         check_count("stem_filters", stem_filters, example=96)
         super().__init__(**base)
         self.num_classes = num_classes
         self.stages = [_stage(position, stage) for position, stage in enumerate(stages)]
         self.stem_filters = stem_filters
+        self.momentum = momentum
 
         inherited = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.stem = ConvModule(stem_filters, 3, name="stem", **inherited)
+        self.stem = ConvModule(stem_filters, 3, momentum=momentum, name="stem", **inherited)
         self.trunk = [
-            _module(stage, name=f"stage_{position}", **inherited) for position, stage in enumerate(self.stages)
+            _module(stage, momentum=momentum, name=f"stage_{position}", **inherited)
+            for position, stage in enumerate(self.stages)
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(name="pool", **inherited)
         # In half precision the probabilities would not sum to 1.
@@ -119,17 +130,23 @@ class Inception(keras.Model):
             "num_classes": self.num_classes,
             "stages": list(self.stages),
             "stem_filters": self.stem_filters,
+            "momentum": self.momentum,
         }
         return {**super().get_config(), **own}
 
 
 def paper_inception(
-    num_classes: int = 10, *, name: str = "paper_inception", dtype: str | keras.DTypePolicy | None = None
+    num_classes: int = 10,
+    *,
+    momentum: float = 0.99,
+    name: str = "paper_inception",
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> Inception:
     """The network of the paper's figure 3: 1,652,826 trainable parameters at 28x28x3.
 
     Args:
         num_classes: Width of the softmax, at least 1.
+        momentum: Of the batch normalisations, see `ConvModule`.
         name: The model's name.
         dtype: A dtype policy such as `"mixed_bfloat16"`; None takes Keras's global one.
 
@@ -139,11 +156,15 @@ def paper_inception(
     first: list[Stage] = [(32, 32), (32, 48), 80]
     second: list[Stage] = [(112, 48), (96, 64), (80, 80), (48, 96), 96]
     third: list[Stage] = [(176, 160), (176, 160)]
-    return Inception(num_classes, [*first, *second, *third], name=name, dtype=dtype)
+    return Inception(num_classes, [*first, *second, *third], momentum=momentum, name=name, dtype=dtype)
 
 
 def small_inception(
-    num_classes: int = 10, *, name: str = "small_inception", dtype: str | keras.DTypePolicy | None = None
+    num_classes: int = 10,
+    *,
+    momentum: float = 0.99,
+    name: str = "small_inception",
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> Inception:
     """The paper's network up to its second halving, with one module less: 584,938 trainable parameters.
 
@@ -152,6 +173,7 @@ def small_inception(
 
     Args:
         num_classes: Width of the softmax, at least 1.
+        momentum: Of the batch normalisations, see `ConvModule`.
         name: The model's name.
         dtype: A dtype policy such as `"mixed_bfloat16"`; None takes Keras's global one.
 
@@ -160,7 +182,7 @@ def small_inception(
     """
     first: list[Stage] = [(32, 32), (32, 48), 80]
     second: list[Stage] = [(112, 48), (96, 64), (80, 80), 96]
-    return Inception(num_classes, [*first, *second], name=name, dtype=dtype)
+    return Inception(num_classes, [*first, *second], momentum=momentum, name=name, dtype=dtype)
 
 
 def _stage(position: int, stage: object) -> Stage:

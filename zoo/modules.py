@@ -38,6 +38,8 @@ class ConvModule(keras.layers.Layer):
         kernel_size: Height and width of the kernel in pixels; one number for both.
         strides: Pixels from one position of the kernel to the next; one number for both sides.
         padding: `"same"` or `"valid"`, as in `keras.layers.Conv2D`.
+        momentum: How much of the running mean and variance a step leaves, 0 to 1. Keras's 0.99 needs some
+            hundreds of steps to follow; take 0.9 for a training of fewer.
         **base: `name`, `dtype` and `trainable`, as for every Keras layer.
 
     Raises:
@@ -50,13 +52,15 @@ class ConvModule(keras.layers.Layer):
         kernel_size: int | tuple[int, int],
         strides: int | tuple[int, int] = 1,
         padding: str = "same",
+        *,
+        momentum: float = 0.99,
         **base: Any,
     ) -> None:
         check_count("filters", filters, example=32)
         super().__init__(**base)
         inherited = {"dtype": self.dtype_policy, "trainable": self.trainable}
         self.convolution = keras.layers.Conv2D(filters, kernel_size, strides, padding, name="convolution", **inherited)
-        self.normalization = keras.layers.BatchNormalization(name="normalization", **inherited)
+        self.normalization = keras.layers.BatchNormalization(momentum=momentum, name="normalization", **inherited)
 
     def build(self, input_shape: Shape) -> None:
         """Creates the weights: kernel, bias, scale, offset, running mean, running variance."""
@@ -80,6 +84,7 @@ class ConvModule(keras.layers.Layer):
             "kernel_size": self.convolution.kernel_size,
             "strides": self.convolution.strides,
             "padding": self.convolution.padding,
+            "momentum": self.normalization.momentum,
         }
         return {**super().get_config(), **own}
 
@@ -91,20 +96,22 @@ class InceptionModule(keras.layers.Layer):
     Args:
         filters_1x1: Channels from the 1x1 convolution, at least 1.
         filters_3x3: Channels from the 3x3 convolution, at least 1.
+        momentum: Of the batch normalisations, see `ConvModule`.
         **base: `name`, `dtype` and `trainable`, as for every Keras layer.
 
     Raises:
         ValueError: A number of filters is not a whole number of at least 1.
     """
 
-    def __init__(self, filters_1x1: int, filters_3x3: int, **base: Any) -> None:
+    def __init__(self, filters_1x1: int, filters_3x3: int, *, momentum: float = 0.99, **base: Any) -> None:
         check_count("filters_1x1", filters_1x1, example=32)
         check_count("filters_3x3", filters_3x3, example=32)
         super().__init__(**base)
         self.filters_1x1 = filters_1x1
         self.filters_3x3 = filters_3x3
+        self.momentum = momentum
 
-        inherited = {"dtype": self.dtype_policy, "trainable": self.trainable}
+        inherited = {"dtype": self.dtype_policy, "trainable": self.trainable, "momentum": momentum}
         self.conv_1x1 = ConvModule(filters_1x1, 1, name="conv_1x1", **inherited)
         self.conv_3x3 = ConvModule(filters_3x3, 3, name="conv_3x3", **inherited)
 
@@ -125,7 +132,7 @@ class InceptionModule(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this layer again."""
-        own = {"filters_1x1": self.filters_1x1, "filters_3x3": self.filters_3x3}
+        own = {"filters_1x1": self.filters_1x1, "filters_3x3": self.filters_3x3, "momentum": self.momentum}
         return {**super().get_config(), **own}
 
 
@@ -135,19 +142,21 @@ class DownsampleModule(keras.layers.Layer):
 
     Args:
         filters: Channels from the convolution, at least 1; the pool adds those that came in.
+        momentum: Of the batch normalisation, see `ConvModule`.
         **base: `name`, `dtype` and `trainable`, as for every Keras layer.
 
     Raises:
         ValueError: `filters` is not a whole number of at least 1.
     """
 
-    def __init__(self, filters: int, **base: Any) -> None:
+    def __init__(self, filters: int, *, momentum: float = 0.99, **base: Any) -> None:
         check_count("filters", filters, example=80)
         super().__init__(**base)
         self.filters = filters
+        self.momentum = momentum
 
         inherited = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.conv = ConvModule(filters, 3, 2, "valid", name="conv", **inherited)
+        self.conv = ConvModule(filters, 3, 2, "valid", momentum=momentum, name="conv", **inherited)
         self.pool = keras.layers.MaxPooling2D(3, 2, "valid", name="pool", **inherited)
 
     def build(self, input_shape: Shape) -> None:
@@ -167,4 +176,4 @@ class DownsampleModule(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that build this layer again."""
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "filters": self.filters, "momentum": self.momentum}

@@ -292,3 +292,13 @@ def test_a_number_below_one_is_refused_by_the_name_of_the_argument(make, message
 def test_an_image_below_7x7_is_refused():
     with pytest.raises(ValueError, match="Computed output size would be zero or negative"):
         small_inception().build((None, 6, 6, 1))
+
+
+def test_the_momentum_asked_for_reaches_every_normalisation_and_is_saved():
+    model = small_inception(momentum=0.9)
+    model.build((None, 28, 28, 1))
+    again = Inception.from_config(model.get_config())
+    kinds = keras.layers.BatchNormalization
+    momenta = [layer.momentum for m in (model, again) for layer in m._flatten_layers() if isinstance(layer, kinds)]
+
+    assert [0.9] * 2 * 13 == momenta

@@ -1,0 +1,146 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.data import Reader, open_source
+from engine.data.order import order
+from engine.data.source import given_batch
+from tests.strategies import counts, examples
+
+
+def arrays(num_batches):
+    """Batches of one sample, whose value is its number; shuffled, so that each pass has an order of its own."""
+    return open_source(np.arange(num_batches), batch_size=1, shuffle=True, seed=1)
+
+
+def known(num_batches):
+    return open_source(tf.data.Dataset.range(num_batches).batch(1))
+
+
+def unknown(num_batches):
+    return open_source(tf.data.Dataset.range(num_batches).batch(1).filter(lambda x: True))
+
+
+def read(reader, epochs):
+    """The samples of each epoch, read batch by batch until its steps are done or its data has ended."""
+    for epoch in range(epochs):
+        reader.begin_epoch(epoch)
+        samples = []
+        while not reader.is_exhausted and len(samples) != reader.steps_per_epoch:
+            batch = reader.take()
+            if batch is None:
+                reader.advance(0, ended=True)
+            else:
+                samples += batch.numpy().tolist()
+                reader.advance(1, ended=False)
+        yield samples
+
+
+@pytest.mark.parametrize("make", [arrays, known, unknown])
+def test_without_steps_per_epoch_every_epoch_is_a_pass(make):
+    assert [5, 5, 5] == [len(samples) for samples in read(Reader(make(5)), 3)]
+
+
+@pytest.mark.parametrize("make", [arrays, known, unknown])
+def test_a_pass_goes_on_from_epoch_to_epoch_and_the_next_begins_with_an_epoch(make):
+    """Five batches at three an epoch: the data ends in the second epoch, and so does that epoch."""
+    assert [3, 2, 3, 2, 3] == [len(samples) for samples in read(Reader(make(5), steps_per_epoch=3), 5)]
+
+
+@pytest.mark.parametrize("make", [arrays, known, unknown])
+def test_no_epoch_is_empty_where_a_pass_ends_with_an_epoch(make):
+    """Whether the length was known beforehand does not matter."""
+    assert [3, 3, 3, 3] == [len(samples) for samples in read(Reader(make(6), steps_per_epoch=3), 4)]
+
+
+@examples(100)
+@given(counts(9), counts(12), counts(6))
+def test_epochs_one_after_another_are_passes_one_after_another(num_batches, steps_per_epoch, epochs):
+    """No batch is lost or read twice where an epoch ends; only a pass that ends makes an epoch shorter."""
+    read_epochs = list(read(Reader(arrays(num_batches), steps_per_epoch=steps_per_epoch), epochs))
+    samples = list(itertools.chain(*read_epochs))
+    passes = itertools.chain(*(order(1, index, num_batches).tolist() for index in itertools.count()))
+    ends = list(itertools.accumulate(len(epoch) for epoch in read_epochs))
+
+    assert list(itertools.islice(passes, len(samples))) == samples
+    assert all(
+        len(epoch) == steps_per_epoch or end % num_batches == 0 for epoch, end in zip(read_epochs, ends, strict=True)
+    )
+
+
+@examples(50)
+@given(counts(9), counts(9), st.data())
+def test_an_epoch_reads_in_the_order_of_its_own_number(num_batches, epochs, data):
+    """Training may begin at any epoch, and reads what it would have read there after all the others."""
+    first = data.draw(st.integers(0, epochs - 1))
+    reader, found = Reader(arrays(num_batches), index=first), []
+    for epoch in range(first, epochs):
+        reader.begin_epoch(epoch)
+        while (batch := reader.take()) is not None:
+            found += batch.numpy().tolist()
+            reader.advance(1, ended=False)
+
+    assert [row for epoch in range(first, epochs) for row in order(1, epoch, num_batches).tolist()] == found
+
+
+def test_beginning_an_epoch_twice_reads_no_batch_away():
+    reader = Reader(known(5))
+    reader.begin_epoch(0)
+    reader.begin_epoch(0)
+
+    assert [0] == reader.take().numpy().tolist()
+
+
+def test_blocks_of_steps_and_single_steps_stand_at_the_same_place():
+    one, many = Reader(arrays(7)), Reader(arrays(7))
+    for _ in range(5):
+        one.advance(1, ended=False)
+    many.advance(5, ended=False)
+
+    assert one.take().numpy().tolist() == many.take().numpy().tolist()
+    assert 2 == one.batches_left() == many.batches_left()
+
+
+def test_a_pass_of_known_length_has_ended_with_its_last_batch():
+    reader = Reader(known(3))
+    reader.advance(2, ended=False)
+    before = reader.is_exhausted
+    reader.advance(1, ended=False)
+
+    assert (False, True) == (before, reader.is_exhausted)
+    assert 0 == reader.batches_left()
+
+
+def test_a_pass_of_unknown_length_has_ended_when_it_is_said_to():
+    reader = Reader(unknown(3))
+    reader.advance(3, ended=False)
+    before = reader.is_exhausted
+    reader.advance(0, ended=True)
+
+    assert (False, True) == (before, reader.is_exhausted)
+    assert reader.batches_left() is None
+
+
+def test_taking_a_batch_does_not_use_it_up():
+    reader = Reader(arrays(3))
+
+    assert reader.take().numpy() == reader.take().numpy()
+    assert 0 == reader.position
+
+
+def test_a_reader_reads_for_the_replicas_of_its_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    reader = Reader(open_source(np.arange(6), batch_size=4), strategy)
+    shares = strategy.experimental_local_results(reader.take())
+
+    assert [[0, 1], [2, 3]] == [share.numpy().tolist() for share in shares]
+
+
+def test_a_batch_in_hand_is_pulled_as_it_is():
+    batch = {"x": tf.constant([1])}
+
+    assert given_batch(batch, tf.constant(5, tf.int64)) is batch

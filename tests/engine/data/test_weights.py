@@ -1,0 +1,152 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights  # what `fit` weighs with
+
+from engine.data import open_source
+from engine.data.weights import weigh_arrays, weigh_dataset
+from engine.errors import ConfigError
+from tests.helpers import assert_bit_equal
+from tests.strategies import examples
+
+NUM_CLASSES = 5
+LABELS = np.array([0, 3, 1, 1, 4, 0, 2])
+CLASS_WEIGHT = {0: 0.5, 1: 2.0, 3: 7.0}  # 2 lies between those named, 4 behind them
+
+weights = st.floats(0, 10, width=32)
+class_weights = st.dictionaries(st.integers(0, NUM_CLASSES - 1), weights, min_size=1)
+labels = st.lists(st.integers(0, NUM_CLASSES - 1), min_size=1, max_size=8).map(np.array)
+
+FORMS = {
+    "numbers": lambda classes: classes,
+    "floats": lambda classes: classes.astype("float32"),
+    "unsigned bytes": lambda classes: classes.astype("uint8"),
+    "column": lambda classes: classes[:, None],
+    "one-hot": lambda classes: np.eye(NUM_CLASSES)[classes],
+    "probabilities": lambda classes: (np.eye(NUM_CLASSES)[classes] + 0.1) / 1.5,
+}
+forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+
+def batches_of(source):
+    walk, found = source.open(0), []
+    while (batch := walk.take(len(found))) is not None:
+        found.append(batch)
+    return [leaf.numpy() for batch in found for leaf in batch]
+
+
+@forms
+def test_a_sample_weighs_what_its_class_does_in_model_fit(form):
+    y = form(LABELS)
+
+    np.testing.assert_array_equal(
+        class_weight_to_sample_weights(y, CLASS_WEIGHT), weigh_arrays(y, None, CLASS_WEIGHT), strict=True
+    )
+
+
+@examples(300)
+@given(labels, class_weights, st.sampled_from(list(FORMS.values())))
+def test_any_classes_and_weights_are_those_of_model_fit(classes, class_weight, form):
+    y = form(classes)
+
+    np.testing.assert_array_equal(
+        class_weight_to_sample_weights(y, class_weight), weigh_arrays(y, None, class_weight), strict=True
+    )
+
+
+@pytest.mark.parametrize("y", [np.array([-1, 1, 1, -1]), np.array([[-1.0], [1.0]]), np.array([255, 0, 1])])
+def test_a_class_that_is_not_named_weighs_1_wherever_it_lies(y):
+    """Hinge losses call the classes -1 and 1; -1 is not the last class, as it would be for an index."""
+    class_weight = {0: 0.5, 1: 3.0}
+
+    np.testing.assert_array_equal(
+        class_weight_to_sample_weights(y, class_weight), weigh_arrays(y, None, class_weight), strict=True
+    )
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 1)], ids=["flat", "column"])
+def test_class_and_sample_weight_multiply(shape):
+    """One weight a sample comes out, whatever form the given ones have."""
+    own = np.linspace(0.5, 2, 7).astype("float32")
+    found = weigh_arrays(LABELS, own.reshape(shape), CLASS_WEIGHT)
+
+    np.testing.assert_array_equal(class_weight_to_sample_weights(LABELS, CLASS_WEIGHT) * own, found, strict=True)
+
+
+@forms
+@pytest.mark.parametrize("own", [None, np.linspace(0.5, 2, 7)], ids=["alone", "with sample_weight"])
+def test_a_dataset_weighs_as_arrays_do(form, own):
+    arrays = (np.arange(7.0), form(LABELS)) + (() if own is None else (own,))
+    dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(3)
+
+    assert_bit_equal(
+        batches_of(open_source(*arrays, batch_size=3, class_weight=CLASS_WEIGHT)),
+        [
+            leaf.astype("float32") if leaf.dtype == "float64" else leaf  # a dataset keeps its own types
+            for leaf in batches_of(open_source(dataset, class_weight=CLASS_WEIGHT))
+        ],
+    )
+
+
+@pytest.mark.parametrize("label", [-1, 99])
+def test_a_dataset_weighs_classes_that_are_not_named_1(label):
+    dataset = tf.data.Dataset.from_tensor_slices(([0.0, 0.0], [1, label])).batch(2)
+    _, _, found = next(weigh_dataset(dataset, {0: 0.5, 1: 3.0}).as_numpy_iterator())
+
+    assert [3.0, 1.0] == found.tolist()
+
+
+def test_weights_reach_the_batches_in_the_order_of_their_samples():
+    source = open_source(LABELS, LABELS, batch_size=2, shuffle=True, seed=1, class_weight=CLASS_WEIGHT)
+    found = batches_of(source)
+    y, weight = np.concatenate(found[1::3]), np.concatenate(found[2::3])
+
+    np.testing.assert_array_equal(class_weight_to_sample_weights(y, CLASS_WEIGHT), weight)
+
+
+def test_a_weighted_loss_is_that_of_model_fit():
+    """One epoch without updates: the loss that `fit` logs for the same class weights."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(NUM_CLASSES, activation="softmax")])
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy", run_eagerly=True)
+    x = np.linspace(-1, 1, 7)[:, None]
+    logs = model.fit(x, LABELS, batch_size=7, class_weight=CLASS_WEIGHT, verbose=0, shuffle=False).history
+    loss = model.evaluate(x, LABELS, sample_weight=weigh_arrays(LABELS, None, CLASS_WEIGHT), verbose=0)
+
+    assert logs["loss"] == [loss]
+
+
+@pytest.mark.parametrize("class_weight", [{}, {-1: 1.0}, {0.5: 1.0}, {"cat": 1.0}, {None: 1.0}])
+def test_what_are_no_class_numbers_is_refused_in_words(class_weight):
+    with pytest.raises(ConfigError) as error:
+        weigh_arrays(LABELS, None, class_weight)
+
+    assert f"class_weight={class_weight!r}: expected class numbers from 0, with a weight each." == str(error.value)
+
+
+@pytest.mark.parametrize("y", [None, [LABELS, LABELS], {"a": LABELS}], ids=["none", "list", "dict"])
+def test_several_targets_have_no_class_each(y):
+    with pytest.raises(ConfigError) as error:
+        weigh_arrays(y, None, CLASS_WEIGHT)
+
+    assert "class_weight needs one array of targets y, to read each sample's class from." == str(error.value)
+
+
+@pytest.mark.parametrize("batch", [(LABELS,), (LABELS, (LABELS, LABELS))], ids=["no targets", "two targets"])
+def test_a_dataset_without_one_tensor_of_targets_is_refused_in_words(batch):
+    dataset = tf.data.Dataset.from_tensor_slices(batch).batch(2)
+    with pytest.raises(ConfigError) as error:
+        weigh_dataset(dataset, CLASS_WEIGHT)
+
+    assert "class_weight needs a dataset of (x, y) batches with one tensor of targets y." == str(error.value)
+
+
+@pytest.mark.parametrize("y", [np.zeros((2, 3, 1)), np.zeros((2, 3, 2))], ids=["steps", "one-hot steps"])
+def test_targets_of_many_classes_a_sample_are_refused(y):
+    """A sequence has no one class: Keras fails on it as well."""
+    with pytest.raises((ValueError, TypeError)):
+        class_weight_to_sample_weights(y, CLASS_WEIGHT)
+    with pytest.raises(ConfigError, match="class_weight"):
+        weigh_arrays(y, None, CLASS_WEIGHT)
