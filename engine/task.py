@@ -15,9 +15,8 @@ model that overrides `train_step` or `test_step` itself is run by it.
 import abc
 import contextlib
 import inspect
-import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
@@ -27,6 +26,7 @@ import tensorflow as tf
 from engine import losses, metrics
 from engine.errors import ConfigError, DataError
 from engine.loop import batch_size
+from engine.outline import Outline, symbols, why_refused
 
 Batch = Any
 Phase = Literal["train", "test"]
@@ -68,12 +68,8 @@ class Task(abc.ABC):
         """Checks the values of the targets, a nest of NumPy arrays, where they are at hand."""
 
     @abc.abstractmethod
-    def train_results(self) -> dict[str, tf.Tensor]:
-        """What metrics with state stand at after a train step, read across replicas."""
-
-    @abc.abstractmethod
-    def test_results(self) -> dict[str, tf.Tensor]:
-        """What metrics with state stand at after a test step, read across replicas."""
+    def results(self, phase: Phase) -> dict[str, tf.Tensor]:
+        """What metrics with state stand at after a step of the phase, read across replicas."""
 
     @abc.abstractmethod
     def publish(self, means: metrics.RunningMeans) -> None:
@@ -100,7 +96,8 @@ class Supervised(Task):
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
     _spec: Any = attrs.field(init=False, default=None)
     _y_pred: Any = attrs.field(init=False, default=None)
-    _sorted_for: Any = attrs.field(init=False, default=None)
+    _built_for: Any = attrs.field(init=False, default=None)
+    _outline: Outline = attrs.field(init=False)
     _takes_training: bool = attrs.field(init=False)
     _bundle: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
     _trackers: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
@@ -112,7 +109,7 @@ class Supervised(Task):
                 f"The model {self.model.name!r} is not compiled. Call model.compile(optimizer, loss), or give "
                 "optimizer and loss to the Trainer."
             )
-        self.run_eagerly = self.run_eagerly or self.model.run_eagerly
+        self._outline = Outline(run_eagerly=self.run_eagerly or self.model.run_eagerly)
         self._takes_training = "training" in inspect.signature(self.model.call).parameters
 
     def build(self, spec: Any, phase: Phase) -> None:
@@ -161,13 +158,9 @@ class Supervised(Task):
         """The model's outputs."""
         return self.model.predict_step(batch)
 
-    def train_results(self) -> dict[str, tf.Tensor]:
-        """Nothing for a model with a train step of its own, which returns them itself."""
-        return {} if self._overrides("train_step") else metrics.results(self._standing)
-
-    def test_results(self) -> dict[str, tf.Tensor]:
-        """Nothing for a model with a test step of its own, which returns them itself."""
-        return {} if self._overrides("test_step") else metrics.results(self._standing)
+    def results(self, phase: Phase) -> dict[str, tf.Tensor]:
+        """Of a step that the model brings itself, nothing: it returns them."""
+        return {} if self._overrides(f"{phase}_step") else metrics.results(self._standing)
 
     def publish(self, means: metrics.RunningMeans) -> None:
         """To the loss tracker, the compiled metrics and each output's loss."""
@@ -232,41 +225,27 @@ class Supervised(Task):
 
     def _build_model(self, spec: Any) -> None:
         """Runs the model once on symbols, as Keras does before it trains under a strategy."""
-        if self._y_pred is not None and _equal(spec, self._spec):
-            return
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(_symbols(spec))
-        try:
-            self._y_pred = self._outline(lambda x: self._call(x, training=False), x)
-        except ValueError as error:
-            raise DataError(_why_refused(self.model, x, error)) from error
-        self._spec = spec
-        if self.model.optimizer is not None:
+        if self._y_pred is None or not _equal(spec, self._spec):
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(symbols(spec))
+            try:
+                self._y_pred = self._outline.of(lambda x: self._call(x, training=False), x)
+            except ValueError as error:
+                raise DataError(why_refused(self.model, x, error)) from error
+            self._spec = spec
+        if self.model.optimizer is not None and not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
 
     def _build_metrics(self, spec: Any) -> None:
         """Creates the variables of metrics and of several losses, which Keras makes when it first sees targets."""
-        compiled = keras.Model.metrics.fget(self.model)
-        if _is_in(self._sorted_for, compiled[:1]):  # compile() makes another loss tracker
-            return
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(_symbols(spec))
-        arguments = (x, y, self._y_pred, sample_weight)
-        self._outline(self.model.compute_metrics, *arguments)
-        if keras.tree.is_nested(self._y_pred) or keras.tree.is_nested(y):
-            self._outline(self.model.compute_loss, *arguments)
+        if self._built_for is not self._loss_tracker():  # of which compile() makes another
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(symbols(spec))
+            y_pred = self._y_pred
+            self._outline.of(self.model.compute_metrics, x, y, y_pred, sample_weight)
+            if keras.tree.is_nested(y_pred) or keras.tree.is_nested(y):
+                self._outline.of(self.model.compute_loss, x, y, y_pred, sample_weight)
+            self.model.reset_metrics()
+            self._built_for = self._loss_tracker()
         self._sort_metrics()
-        self._sorted_for = self._loss_tracker()
-
-    def _outline(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function makes of symbols, as symbols; variables that it needs are created on the way.
-
-        A model that runs eagerly may do what no symbol can, so that it gets one sample of zeros instead.
-        """
-        if not self.run_eagerly:
-            return _Symbolic(function).compute_output_spec(*arguments)
-        zeros = [keras.tree.map_structure(_one_of_zeros, argument) for argument in arguments]
-        outputs = keras.tree.map_structure(_symbol_of, function(*zeros))
-        self.model.reset_metrics()
-        return outputs
 
     def _sort_metrics(self) -> None:
         """Tells apart what `compile` bundled, the means of several losses, and metrics that the model brings."""
@@ -276,38 +255,9 @@ class Supervised(Task):
         self._bundle = metrics.named(bundles)
         self._trackers = {} if self._overrides("compute_loss") else metrics.named(trackers)
         visible = [metric for metric in self.model.metrics if not _is_in(metric, [self._loss_tracker(), *bundles])]
-        if self._own_metrics:
-            self._standing = {}
-            return
         stateful = {name: metric for name, metric in self._bundle.items() if not metrics.is_mean(metric)}
-        self._standing = stateful | {n: m for n, m in metrics.named(visible).items() if n not in self._trackers}
-
-
-class _Symbolic(keras.Operation):
-    """A function that can be asked for its outputs' shapes, creating its variables on the way."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__(name="symbolic")
-        self.call = function
-
-
-def _symbols(spec: Any) -> Any:
-    return keras.tree.map_structure(_symbol_of, spec)
-
-
-def _one_of_zeros(symbol: keras.KerasTensor | None) -> Any:
-    return None if symbol is None else tf.zeros([length or 1 for length in symbol.shape], symbol.dtype)
-
-
-def _symbol_of(tensor: Any) -> keras.KerasTensor | None:
-    return None if tensor is None else keras.KerasTensor((None, *tensor.shape[1:]), tf.as_dtype(tensor.dtype).name)
-
-
-def _why_refused(model: keras.Model, x: Any, error: ValueError) -> str:
-    """What a model says of an input that it cannot take, beside the shapes that were given."""
-    shapes = keras.tree.map_structure(lambda leaf: None if leaf is None else f"{leaf.dtype} {tuple(leaf.shape)}", x)
-    bold = re.search(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)  # Keras prints the innermost reason so
-    return f"The model {model.name!r} does not take x of {shapes}: {bold.group(1) if bold else error}"
+        rest = {name: metric for name, metric in metrics.named(visible).items() if name not in self._trackers}
+        self._standing = {} if self._own_metrics else stateful | rest
 
 
 def _is_in(wanted: Any, objects: Sequence[Any]) -> bool:

@@ -20,6 +20,7 @@ scores = trainer.evaluate(x_test, y_test)
 ```
 """
 
+import functools
 import operator
 from collections.abc import Callable, Collection
 from typing import Any, Literal
@@ -279,8 +280,9 @@ class Trainer:
         source = open_source(x, batch_size=batch_size)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
         loop = self._loop("predict", lambda: PredictLoop(self._task.predict_step, **self._execution()))
-        pace = pace_of(self._steps_per_execution, self.model)
-        return Prediction(loop, hooks, Reader(source, self._strategy), pace, steps).run()
+        reader = Reader(source, self._strategy)
+        loop.trace(reader.walk.pull, reader.walk.signature())
+        return Prediction(loop, hooks, reader, pace_of(self._steps_per_execution, self.model), steps).run()
 
     def _evaluation(self, source: Source, hooks: Hooks, steps: int | None, name: str) -> Evaluation:
         steps_of(source, steps, name)
@@ -294,10 +296,8 @@ class Trainer:
             self._task.build(source.spec, kind)
         if source.targets is not None:
             self._task.check_targets(source.targets)
-        step, results = {
-            "train": (self._task.train_step, self._task.train_results),
-            "test": (self._task.test_step, self._task.test_results),
-        }[kind]
+        step = {"train": self._task.train_step, "test": self._task.test_step}[kind]
+        results = functools.partial(self._task.results, kind)
         loop = self._loop(kind, lambda: Loop(step, results, **self._execution()))
         return Phase(kind, loop, hooks, pace_of(self._steps_per_execution, self.model))
 

@@ -137,7 +137,9 @@ def test_data_that_can_be_read_only_once_ends_the_training_with_a_warning():
 
 def test_data_that_ends_within_an_epoch_is_said_and_begun_anew():
     with pytest.warns(UserWarning, match="ended after 2 of 3 steps of epoch 2"):
-        history = Trainer(perceptron()).fit(DATASET.concatenate(DATASET).take(5), steps_per_epoch=3, epochs=2, verbose=0)
+        history = Trainer(perceptron()).fit(
+            DATASET.concatenate(DATASET).take(5), steps_per_epoch=3, epochs=2, verbose=0
+        )
     assert [0, 1] == history.epoch
 
 

@@ -61,7 +61,14 @@ def open_source(
         raise DataError("x is None: give x as arrays or as a tf.data.Dataset.")
     if class_weight is not None:
         sample_weight = weigh_arrays(y, sample_weight, class_weight)
-    return ArraySource.of(x, y, sample_weight, batch_size=DEFAULT_BATCH_SIZE if batch_size is None else batch_size, shuffle=shuffle, seed=seed)
+    return ArraySource.of(
+        x,
+        y,
+        sample_weight,
+        batch_size=DEFAULT_BATCH_SIZE if batch_size is None else batch_size,
+        shuffle=shuffle,
+        seed=seed,
+    )
 
 
 def _refuse_beside_dataset(**arguments: Any) -> None:

@@ -1,0 +1,80 @@
+"""Batch after batch in one graph: the part that every compiled loop shares."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+Batch = Any
+Pull = Callable[[Any, tf.Tensor], Any]
+
+
+class Program:
+    """A function of (pull, cursor, steps) as one graph, in the scope of a strategy; or as it is, if run eagerly."""
+
+    def __init__(self, function: Callable[..., Any], strategy: tf.distribute.Strategy, run_eagerly: bool) -> None:
+        self._function = compiled(function, eager=run_eagerly)
+        self._strategy = strategy
+        self._is_traceable = not run_eagerly
+
+    def trace(self, pull: Pull, signature: Any) -> None:
+        """Makes the one graph that every cursor of this signature will use, whatever the number of steps."""
+        if self._is_traceable:
+            with self._strategy.scope():
+                self._function.get_concrete_function(pull, signature, tf.TensorSpec((), tf.int32))  # type: ignore[attr-defined]
+
+    def run(self, pull: Pull, cursor: Any, steps: int) -> Any:
+        """Runs up to `steps` steps."""
+        with self._strategy.scope():
+            return self._function(pull, cursor, tf.constant(steps, tf.int32))
+
+
+def repeat(
+    pull: Pull,
+    cursor: Any,
+    steps: tf.Tensor,
+    run: Callable[[Batch], list[tf.Tensor]],
+    arrays: list[tf.TensorArray],
+) -> list[tf.TensorArray]:
+    """Runs batch after batch, up to `steps` of them, and writes what each gives into the arrays.
+
+    The end of the data is a value that is looked at, never an exception: an `OutOfRangeError` that rises
+    in here was measured to apply one update too many.
+    """
+
+    def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray]) -> Any:
+        def step(batch: Batch) -> Any:
+            written = [array.write(done, value) for array, value in zip(arrays, run(batch), strict=True)]
+            return done + 1, tf.constant(True), written
+
+        batch = pull(cursor, tf.cast(done, tf.int64))
+        if not isinstance(batch, tf.experimental.Optional):
+            return step(batch)
+        ended = (done, tf.constant(False), arrays)
+        return tf.cond(batch.has_value(), lambda: step(batch.get_value()), lambda: ended)
+
+    *_, arrays = tf.while_loop(
+        lambda done, has_data, _: (done < steps) & has_data,
+        advance,
+        (tf.constant(0), tf.constant(True), arrays),
+    )
+    return list(arrays)
+
+
+def growing(spec: tf.TensorSpec) -> tf.TensorArray:
+    """An array that takes one tensor a step; growing was measured to cost nothing beside a fixed size."""
+    return tf.TensorArray(spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
+
+
+def compiled(function: Callable[..., Any], *, eager: bool, jit_compile: bool = False) -> Callable[..., Any]:
+    """The function as one graph, or as it is if it shall run eagerly."""
+    if eager:
+        return function
+    traced: Callable[..., Any] = tf.function(function, autograph=False, reduce_retracing=True, jit_compile=jit_compile)
+    return traced
+
+
+def batch_size(batch: Batch) -> tf.Tensor:
+    """Samples in a batch, int32: the length of its first leaf that is not None."""
+    return tf.shape(next(leaf for leaf in keras.tree.flatten(batch) if leaf is not None))[0]
