@@ -80,9 +80,9 @@ class Fit:
         epoch, hooks = self.progress.epoch, self.train.hooks
         self._validated = {}
         self.train.reset()
-        self.task.model.reset_metrics()
         self.reader.begin_epoch(epoch)
         hooks.call("on_epoch_begin", epoch, {})
+        self.task.model.reset_metrics()  # after the hook, which may have evaluated
         self._run_blocks()
         self.task.publish(self.train.means)
         self._validate_if_due(self.progress, self.progress.next_epoch())

@@ -129,8 +129,6 @@ class Hooks:
             replay: What happened.
             begun: Whether `on_*_batch_begin` has been called already.
         """
-        if not self.listens(phase):
-            return
         ours = [callback for callback, _ in self._who(f"on_{phase}_batch_end") if isinstance(callback, Callback)]
         for batch, step, samples, logs, step_logs in replay.batches():
             if not begun:

@@ -10,15 +10,17 @@ Phase.block(reader, limit, progress)
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
+import keras
 
 from engine.cadence import Pace
 from engine.data import Reader, given_batch
 from engine.hooks import Hooks, Replay
 from engine.loop import Loop, Rows
-from engine.metrics import Logs, RunningMeans
+from engine.metrics import Logs, RunningMeans, set_aside
 from engine.progress import Progress
 
 
@@ -30,12 +32,14 @@ class Phase:
         kind: "train" or "test".
         loop: The compiled step.
         hooks: Who is told.
+        live: Metrics whose state the steps count on; a callback that evaluates finds and leaves them untouched.
         pace: How long the next block is.
     """
 
     kind: Literal["train", "test"]
     loop: Loop
     hooks: Hooks
+    live: Sequence[keras.metrics.Metric]
     pace: Pace
     means: RunningMeans = attrs.field(init=False, factory=lambda: RunningMeans((), ()))
 
@@ -84,7 +88,8 @@ class Phase:
         if batch is None:
             reader.advance(0, ended=True)
             return self.loop.no_rows()
-        self.hooks.batch_begin(self.kind, progress.batch)
+        with set_aside(self.live):
+            self.hooks.batch_begin(self.kind, progress.batch)
         rows = self.loop.run(given_batch, batch, 1)
         reader.advance(1, ended=False)
         return rows
@@ -94,4 +99,6 @@ class Phase:
             self.means = RunningMeans(rows.names, rows.averaged)
         running = self.means.extend(rows.values, rows.weights)
         block = Replay(rows.names, progress.batch, progress.step, progress.samples, rows.sizes, running, rows.values)
-        self.hooks.replay(self.kind, block, begun=begun)
+        if self.hooks.listens(self.kind):
+            with set_aside(self.live):
+                self.hooks.replay(self.kind, block, begun=begun)

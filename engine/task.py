@@ -72,6 +72,10 @@ class Task(abc.ABC):
         """What metrics with state stand at after a step of the phase, read across replicas."""
 
     @abc.abstractmethod
+    def live_metrics(self, phase: Phase) -> list[keras.metrics.Metric]:
+        """The metrics whose variables the steps of the phase count on, so that nobody else may change them."""
+
+    @abc.abstractmethod
     def publish(self, means: metrics.RunningMeans) -> None:
         """Writes the means of an epoch into the metric objects that they belong to."""
 
@@ -161,6 +165,11 @@ class Supervised(Task):
     def results(self, phase: Phase) -> dict[str, tf.Tensor]:
         """Of a step that the model brings itself, nothing: it returns them."""
         return {} if self._overrides(f"{phase}_step") else metrics.results(self._standing)
+
+    def live_metrics(self, phase: Phase) -> list[keras.metrics.Metric]:
+        """Those that are no means; all of them for a step that the model brings itself."""
+        is_own = self._overrides(f"{phase}_step") or self._own_metrics
+        return list(self.model.metrics) if is_own else list(self._standing.values())
 
     def publish(self, means: metrics.RunningMeans) -> None:
         """To the loss tracker, the compiled metrics and each output's loss."""

@@ -299,7 +299,7 @@ class Trainer:
         step = {"train": self._task.train_step, "test": self._task.test_step}[kind]
         results = functools.partial(self._task.results, kind)
         loop = self._loop(kind, lambda: Loop(step, results, **self._execution()))
-        return Phase(kind, loop, hooks, pace_of(self._steps_per_execution, self.model))
+        return Phase(kind, loop, hooks, self._task.live_metrics(kind), pace_of(self._steps_per_execution, self.model))
 
     def _loop(self, kind: str, make: Callable[[], Any]) -> Any:
         """The loop of this kind, kept from fit to fit until the model is compiled anew or frozen otherwise."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.hooks import Callback, Logs
 
-_TREND_WINDOWS = 40  # the smoothed line of a plot looks at this part of the curve at once
+_TREND_WINDOWS = 20  # the smoothed line of a plot looks at this part of the curve at once
 
 
 class LossHistory(Callback):
