@@ -157,7 +157,7 @@ def test_a_trainer_that_makes_no_sense_is_refused(arguments, message):
 
 
 def test_what_is_no_model_or_not_compiled_is_refused():
-    with pytest.raises(ConfigError, match="is not compiled. Call model.compile"):
+    with pytest.raises(ConfigError, match=r"is not compiled. Call model.compile"):
         Trainer(keras.Sequential([keras.layers.Dense(1)]))
     with pytest.raises(ConfigError, match="Trainer got function"):
         Trainer(samples)

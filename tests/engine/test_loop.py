@@ -168,10 +168,10 @@ WRONG_RETURNS = {
     "a vector": (lambda x: {"loss": x[:, 0]}, r"A step returned 'loss' with shape \(.*,\), .* Reduce it in the step"),
     "a vector in a pair": (lambda x: {"loss": (x[0], 1.0)}, r"A step returned 'loss' with shape \(3,\)"),
     "a number for a name": (lambda x: {0: tf.reduce_sum(x)}, "A step returned 0 with shape .*, where a name"),
-    "a dict in a dict": (lambda x: {"a": {"b": tf.reduce_sum(x)}}, "A step returned 'a'"),
-    "a triple": (lambda x: {"a": (tf.reduce_sum(x), 1.0, 2.0)}, "A step returned 'a'"),
-    "text": (lambda x: {"a": "much"}, "A step returned 'a'"),
-    "nothing for a value": (lambda x: {"a": None}, "A step returned 'a'"),
+    "a dict in a dict": (lambda x: {"a": {"b": tf.reduce_sum(x)}}, "A step returned .*'a'"),
+    "a triple": (lambda x: {"a": (tf.reduce_sum(x), 1.0, 2.0)}, "A step returned .*'a'"),
+    "text": (lambda x: {"a": "much"}, "A step returned .*'a'"),
+    "nothing for a value": (lambda x: {"a": None}, "A step returned .*'a'"),
 }
 
 
@@ -207,4 +207,7 @@ def test_predictions_keep_the_structure_of_the_outputs_and_the_order_of_the_samp
     # A sum may be taken in another order eagerly than in a graph.
     keras.tree.map_structure(lambda *pair: np.testing.assert_allclose(*pair, rtol=1e-6), given, expected)
     if kind != "arrays":
-        assert ([], None) == (loop.run(walk.pull, walk.cursor(6), 3)[0].tolist(), loop.run(walk.pull, None or walk.cursor(6), 3)[1])
+        assert ([], None) == (
+            loop.run(walk.pull, walk.cursor(6), 3)[0].tolist(),
+            loop.run(walk.pull, None or walk.cursor(6), 3)[1],
+        )

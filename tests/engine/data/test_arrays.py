@@ -20,7 +20,9 @@ ROWS = np.arange(NUM_SAMPLES)
 
 def leaf(*shape, dtype="float32"):
     """An array of so many samples, the values of each telling which one it is."""
-    return (ROWS.reshape(-1, *(1 for _ in shape)) * 10 + np.arange(np.prod(shape, dtype=int)).reshape(shape)).astype(dtype)
+    return (ROWS.reshape(-1, *(1 for _ in shape)) * 10 + np.arange(np.prod(shape, dtype=int)).reshape(shape)).astype(
+        dtype
+    )
 
 
 NESTS = {
@@ -305,19 +307,22 @@ def test_a_shuffle_that_is_not_known_is_refused_in_words(shuffle):
             5.0,
             None,
             "x holds float '5.0', where an array was expected with samples along its first axis. "
-            "If x is a list of numbers, wrap it: np.array(x).",
+            "A list of numbers becomes one by np.array(x), and a generator of batches a dataset by "
+            "tf.data.Dataset.from_generator.",
         ),
         (
             leaf(2),
             ROWS.tolist(),
             "y holds int '0', where an array was expected with samples along its first axis. "
-            "If y is a list of numbers, wrap it: np.array(y).",
+            "A list of numbers becomes one by np.array(y), and a generator of batches a dataset by "
+            "tf.data.Dataset.from_generator.",
         ),
         (
             np.array([{}, {}]),
             None,
             "x holds ndarray '[{} {}]', where an array was expected with samples along its first axis. "
-            "If x is a list of numbers, wrap it: np.array(x).",
+            "A list of numbers becomes one by np.array(x), and a generator of batches a dataset by "
+            "tf.data.Dataset.from_generator.",
         ),
     ],
 )

@@ -46,7 +46,9 @@ def pulled(walk):
     @tf.function(reduce_retracing=True)
     def pull(cursor, index):
         batch = walk.pull(cursor, index)
-        return batch.has_value(), tf.cond(batch.has_value(), batch.get_value, lambda: (tf.zeros((0, 2)), tf.zeros(0, tf.int64)))
+        return batch.has_value(), tf.cond(
+            batch.has_value(), batch.get_value, lambda: (tf.zeros((0, 2)), tf.zeros(0, tf.int64))
+        )
 
     cursor, found, (has_value, batch) = walk.cursor(0), [], (True, ())
     while has_value:
@@ -117,7 +119,9 @@ def test_targets_inside_of_a_dataset_are_not_at_hand():
     assert DatasetSource(known()).targets is None
 
 
-@pytest.mark.parametrize("make", [lambda: known().take(0), lambda: tf.data.Dataset.range(3).batch(4, drop_remainder=True)])
+@pytest.mark.parametrize(
+    "make", [lambda: known().take(0), lambda: tf.data.Dataset.range(3).batch(4, drop_remainder=True)]
+)
 def test_an_empty_dataset_is_refused_in_words(make):
     with pytest.raises(DataError) as error:
         DatasetSource(make())

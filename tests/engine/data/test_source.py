@@ -63,7 +63,7 @@ def test_epochs_one_after_another_are_passes_one_after_another(num_batches, step
     """No batch is lost or read twice where an epoch ends; only a pass that ends makes an epoch shorter."""
     read_epochs = list(read(Reader(arrays(num_batches), steps_per_epoch=steps_per_epoch), epochs))
     samples = list(itertools.chain(*read_epochs))
-    passes = itertools.chain(*(order(1, index, num_batches).tolist() for index in itertools.count()))
+    passes = itertools.chain.from_iterable(order(1, index, num_batches).tolist() for index in itertools.count())
     ends = list(itertools.accumulate(len(epoch) for epoch in read_epochs))
 
     assert list(itertools.islice(passes, len(samples))) == samples

@@ -97,7 +97,9 @@ def test_a_dataset_is_refused_in_words():
     ) == str(error.value)
 
 
-@pytest.mark.parametrize("x", [None, [1, 2, 3], 5.0, (i for i in range(3))], ids=["None", "numbers", "number", "generator"])
+@pytest.mark.parametrize(
+    "x", [None, [1, 2, 3], 5.0, (i for i in range(3))], ids=["None", "numbers", "number", "generator"]
+)
 def test_what_is_no_array_is_refused_before_it_is_split(x):
     with pytest.raises((ConfigError, DataError), match="x"):
         split_tail(x, None, None, 0.5)
