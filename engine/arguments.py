@@ -59,6 +59,16 @@ def check_jit(jit_compile: bool | None, *, run_eagerly: bool, strategy: tf.distr
         )
 
 
+def check_shares(source: Source, strategy: tf.distribute.Strategy) -> None:
+    """Refuses to train on a batch of which a replica would get no sample, and its loss be 0 / 0."""
+    replicas, smallest = strategy.num_replicas_in_sync, source.smallest_batch
+    if smallest is not None and smallest < replicas:
+        raise DataError(
+            f"The last batch of {smallest} samples cannot be dealt to {replicas} replicas. Choose a batch_size that "
+            f"leaves at least {replicas} samples for it, or leave out the last {smallest}."
+        )
+
+
 def pace_of(steps_per_execution: int | str | None, model: keras.Model) -> Pace:
     """How long blocks are: as asked, else as compiled if that is more than 1, else by themselves."""
     steps = steps_per_execution

@@ -29,7 +29,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.arguments import at_least, check_jit, is_verbose, open_validation, pace_of, steps_of, strategy_of, task_of
+from engine.arguments import (
+    at_least,
+    check_jit,
+    check_shares,
+    is_verbose,
+    open_validation,
+    pace_of,
+    steps_of,
+    strategy_of,
+    task_of,
+)
 from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.progress_bar import ProgressBar
 from engine.data import ClassWeight, Reader, Source, open_source, split_tail
@@ -182,6 +192,7 @@ class Trainer:
             seed=self._draw_seed(),
             class_weight=class_weight,
         )
+        check_shares(source, self._strategy)
         plan = Plan(
             epochs=at_least(0, "epochs", epochs),
             steps_per_epoch=steps_of(source, steps_per_epoch, "steps_per_epoch"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import ConfigError, Trainer
+from engine import ConfigError, DataError, Trainer
 from engine.callbacks import LossHistory
 from tests.helpers import NUM_CLASSES, Recorder, samples
 
@@ -96,6 +96,16 @@ def test_a_loss_that_is_summed_is_refused_since_keras_would_count_it_twice(strat
         loss = keras.losses.SparseCategoricalCrossentropy(reduction="sum")
     with pytest.raises(ConfigError, match="reduction='sum'"):
         Trainer(model_in(strategy.scope(), loss=loss)).fit(x, y, verbose=0)
+
+
+def test_a_last_batch_that_leaves_a_replica_without_samples_is_refused(strategy):
+    x, y = samples(17)
+    trainer = Trainer(model_in(strategy.scope()))
+
+    with pytest.raises(DataError, match="last batch of 1 samples cannot be dealt to 2 replicas"):
+        trainer.fit(x, y, batch_size=8, verbose=0)
+    assert trainer.evaluate(x, y, batch_size=8, verbose=0)["loss"] > 0
+    assert (17, NUM_CLASSES) == trainer.predict(x, batch_size=8, verbose=0).shape
 
 
 def test_xla_is_refused(strategy):

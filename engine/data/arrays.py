@@ -69,6 +69,11 @@ class ArraySource(Source):
         return -(-self.num_samples // self.batch_size)
 
     @property
+    def smallest_batch(self) -> int:  # type: ignore[override]
+        """Samples in the last batch of a pass."""
+        return self.num_samples % self.batch_size or self.batch_size
+
+    @property
     def spec(self) -> Any:
         """One batch as nested `tf.TensorSpec`."""
         return _map(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self.arrays)

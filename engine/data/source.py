@@ -41,12 +41,14 @@ class Source(abc.ABC):
         is_endless: Whether a pass never ends.
         spec: One batch as nested `tf.TensorSpec`, the batch axis None.
         targets: The targets as NumPy arrays where they are at hand, otherwise None.
+        smallest_batch: Samples in the smallest batch of a pass, where that is known.
     """
 
     length: int | None
     is_endless: bool = False
     spec: Any
     targets: Any = None
+    smallest_batch: int | None = None
 
     @abc.abstractmethod
     def open(self, index: int) -> Pass:
