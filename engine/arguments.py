@@ -88,6 +88,15 @@ def at_least(least: int, name: str, value: Any) -> int:
     return int(value)
 
 
+def positive_seconds(name: str, value: Any) -> float | None:
+    """The seconds that `value` is, if it is a number greater than 0; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigError(f"{name}={value!r}: expected a number of seconds, greater than 0.")
+    return float(value)
+
+
 def is_verbose(verbose: bool | int | str) -> bool:
     """Whether a progress bar or lines are wanted at all."""
     if verbose not in (0, 1, 2, "auto"):

@@ -86,7 +86,7 @@ class Fit:
         self._run_blocks()
         self.task.publish(self.train.means)
         self._validate_if_due(self.progress, self.progress.next_epoch())
-        self.logs = self.train.logs() | self._validated
+        self.logs = dict(sorted((self.train.logs() | self._validated).items()))  # as Keras sorts them
         hooks.call("on_epoch_end", epoch, self.logs)
         self.progress = self.progress.next_epoch()
 

@@ -85,6 +85,8 @@ class Hooks:
             defaults: Callbacks to put behind the user's, unless there is one of that kind.
         """
         given = list(_flatten(callbacks))
+        for callback in given:
+            _refuse_hookless(callback)
         given += [default for default in defaults if not any(isinstance(own, type(default)) for own in given)]
         hooks = cls(given, model)
         for callback in given:
@@ -155,7 +157,7 @@ class Hooks:
 
     def close(self, logs: Logs) -> None:
         """Calls `on_train_end` of every callback, whatever the others do; the first error is raised at the end."""
-        errors = self._call_all("on_train_end", lambda: dict(logs), self.callbacks)
+        errors = self._call_all("on_train_end", lambda: dict(logs), self.callbacks, BaseException)
         if errors:
             raise errors[0]
 
@@ -170,14 +172,19 @@ class Hooks:
             error.add_note(f"A callback failed as well while it was closed: {second!r}")
 
     @staticmethod
-    def _call_all(hook: str, argument: Callable[[], Any], callbacks: Sequence[Any]) -> list[Exception]:
-        errors = []
+    def _call_all(
+        hook: str,
+        argument: Callable[[], Any],
+        callbacks: Sequence[Any],
+        caught: type[BaseException] = Exception,  # a second Ctrl-C ends an abort at once
+    ) -> list[BaseException]:
+        errors: list[BaseException] = []
         for callback in callbacks:
             method = getattr(callback, hook, None)
             try:
                 if method is not None:
                     method(argument())
-            except Exception as error:
+            except caught as error:
                 errors.append(error)
         return errors
 
@@ -254,6 +261,16 @@ def _flatten(callbacks: Any) -> Any:
         yield callbacks
 
 
+def _refuse_hookless(callback: Any) -> None:
+    hooks = (name for name in dir(callback) if name.startswith(("on_", "set_model", "set_params")))
+    has_hooks = any(callable(getattr(callback, name, None)) for name in hooks)
+    if isinstance(callback, type) or not has_hooks:
+        raise ConfigError(
+            f"callbacks holds {callback!r}, which would never be called: it is no object with hooks such as "
+            "on_epoch_end. Give instances, for example callbacks=[EarlyStopping()]."
+        )
+
+
 def _listening(callback: Any, hook: str) -> Callable[..., Any] | None:
     """The method to call for a batch hook; None if the callback has none of its own.
 
@@ -271,7 +288,7 @@ def _acts(callback: Any) -> bool:
     """Whether a callback that listens to batches also acts on them: unknown ones are taken to."""
     if isinstance(callback, Callback):
         return callback.acts_on_batches
-    if isinstance(callback, keras.callbacks.ModelCheckpoint):
+    if isinstance(callback, (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)):
         return bool(callback.save_freq != "epoch")
     if isinstance(callback, keras.callbacks.TensorBoard):
         return bool(callback.update_freq != "epoch")
@@ -287,7 +304,7 @@ def _may_add_logs(callback: Any) -> bool:
     """Whether a callback may write names of its own into the logs of an epoch for those behind it."""
     method = getattr(callback, "on_epoch_end", None)
     is_known = type(callback).__module__.startswith(("keras.", "engine."))
-    return method is not None and not is_known
+    return method is not None and (isinstance(callback, keras.callbacks.LambdaCallback) or not is_known)
 
 
 def _hint(monitor: str, names: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ from engine.arguments import (
     is_verbose,
     open_validation,
     pace_of,
+    positive_seconds,
     steps_of,
     strategy_of,
     task_of,
@@ -198,7 +199,7 @@ class Trainer:
             steps_per_epoch=steps_of(source, steps_per_epoch, "steps_per_epoch"),
             validation=None if validation_data is None else cadence_of(validation_freq),
             max_steps=None if max_steps is None else at_least(1, "max_steps", max_steps),
-            max_seconds=max_seconds,
+            max_seconds=positive_seconds("max_seconds", max_seconds),
         )
         hooks = self._hooks(callbacks, verbose, epochs=epochs, steps=plan.steps_per_epoch, is_fit=True)
         reader = Reader(source, self._strategy, steps_per_epoch, at_least(0, "initial_epoch", initial_epoch))
@@ -219,6 +220,7 @@ class Trainer:
             evaluation=evaluation,
             progress=Progress(epoch=initial_epoch),
         ).run()
+        hooks.set_step_graph(None)  # so that a used callback can be copied and let go
         return hooks.history()
 
     def evaluate(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from engine.loop.program import Batch, Program, Pull, compiled, growing, repeat
+from engine.loop.program import Batch, Program, Pull, compiled, concatenated, growing, repeat
 
 
 @attrs.define(eq=False)
@@ -56,8 +56,7 @@ class PredictLoop:
             return self._run_python(pull, cursor, int(steps))
         specs = self._output_specs(pull, cursor)
         sizes, *outputs = repeat(pull, cursor, steps, self._one, [growing(spec) for spec in specs])
-        is_empty = tf.equal(sizes.size(), 0)
-        return [sizes.stack(), *(_concatenated(*pair, is_empty) for pair in zip(outputs, specs[1:], strict=True))]
+        return [sizes.stack(), *(concatenated(*pair) for pair in zip(outputs, specs[1:], strict=True))]
 
     def _run_one(self, batch: Batch) -> list[tf.Tensor]:
         outputs = self.strategy.run(self.step, args=(batch,))
@@ -90,9 +89,3 @@ class PredictLoop:
             tf.function(first, autograph=False).get_concrete_function(cursor).structured_outputs
         )
         return specs
-
-
-def _concatenated(array: tf.TensorArray, spec: tf.TensorSpec, is_empty: tf.Tensor) -> tf.Tensor:
-    """All that was written, along the first axis; of no steps, no rows (which concat() makes of known shapes only)."""
-    none = tf.zeros([0, *(length or 0 for length in spec.shape[1:])], spec.dtype)
-    return tf.cond(is_empty, lambda: none, array.concat)

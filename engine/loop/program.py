@@ -67,6 +67,12 @@ def growing(spec: tf.TensorSpec) -> tf.TensorArray:
     return tf.TensorArray(spec.dtype, size=0, dynamic_size=True, infer_shape=False, element_shape=spec.shape)
 
 
+def concatenated(array: tf.TensorArray, spec: tf.TensorSpec) -> tf.Tensor:
+    """All that was written, along the first axis; of no steps, no rows (which concat() makes of known shapes only)."""
+    none = tf.zeros([0, *(length or 0 for length in spec.shape[1:])], spec.dtype)
+    return tf.cond(tf.equal(array.size(), 0), lambda: none, array.concat)
+
+
 def compiled(function: Callable[..., Any], *, eager: bool, jit_compile: bool = False) -> Callable[..., Any]:
     """The function as one graph, or as it is if it shall run eagerly."""
     if eager:

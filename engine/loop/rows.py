@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.errors import StepError
-from engine.loop.program import Batch, Program, Pull, batch_size, compiled, growing, repeat
+from engine.loop.program import Batch, Program, Pull, batch_size, compiled, concatenated, growing, repeat
 
 Step = Callable[[Batch], dict[str, Any]]
 
@@ -88,9 +88,10 @@ class Loop:
         return Rows(self.names, self.averaged, np.zeros(0, np.int64), empty, empty)
 
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor) -> tf.Tensor:
-        rows = growing(tf.TensorSpec([None], row_dtype()))
+        spec = tf.TensorSpec([None], row_dtype())
+        rows = growing(spec)
         (rows,) = repeat(pull, cursor, steps, lambda batch: [self._one(batch)], [rows])
-        return tf.reshape(rows.concat(), [-1, 1 + 2 * len(self.names)])  # stack() cannot make a block of no steps
+        return tf.reshape(concatenated(rows, spec), [-1, 1 + 2 * len(self.names)])
 
     def _run_one(self, batch: Batch) -> tf.Tensor:
         layout: dict[str, bool] = {}
@@ -137,11 +138,20 @@ def _checked(values: Any) -> dict[str, Any]:
             'such as {"loss": loss}.'
         )
     for name, value in values.items():
-        scalar = value[0] if isinstance(value, tuple) else value
-        shape = getattr(scalar, "shape", ())
-        if not isinstance(name, str) or tuple(shape) != ():
+        scalar, *weights = value if isinstance(value, tuple) else (value,)
+        if not isinstance(name, str) or len(weights) > 1 or not _is_scalar(scalar):
             raise StepError(
-                f"A step returned {name!r} with shape {tuple(shape)}, where a name and a scalar were expected. "
-                "Reduce it in the step, for example with tf.reduce_mean."
+                f"A step returned {name!r} with {_shown(value if len(weights) > 1 else scalar)}, where a name and a scalar were expected, or a name "
+                "and a pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
             )
     return values
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (
+        tf.is_tensor(value) and value.shape.rank == 0 and value.dtype != tf.string
+    )
+
+
+def _shown(value: Any) -> str:
+    return f"shape {tuple(value.shape)}" if tf.is_tensor(value) else f"{type(value).__name__} {str(value)[:60]!r}"
