@@ -16,7 +16,6 @@ run
 import warnings
 
 import attrs
-import keras
 
 from engine.cadence import Plan
 from engine.data import Reader
@@ -59,7 +58,8 @@ class Fit:
                 self._run_epoch()
                 if self.task.model.stop_training:
                     break
-            self._finish_weights()
+            if self.plan.epochs > 0:
+                self.task.finish()
         except BaseException as error:
             self.train.hooks.abort(error, self.logs)
             raise
@@ -129,9 +129,3 @@ class Fit:
     def _validate_if_due(self, before: Progress, after: Progress) -> None:
         if self.evaluation is not None and self.plan.is_validation_due(before, after):
             self._validated = self.evaluation.run_beside_training()
-
-    def _finish_weights(self) -> None:
-        """Lets an optimizer that averages weights (EMA) put the averages in their place."""
-        optimizer = self.task.model.optimizer
-        if isinstance(optimizer, keras.optimizers.Optimizer) and self.plan.epochs > 0:
-            optimizer.finalize_variable_values(self.task.model.trainable_weights)

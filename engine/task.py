@@ -80,6 +80,10 @@ class Task(abc.ABC):
         """Writes the means of an epoch into the metric objects that they belong to."""
 
     @abc.abstractmethod
+    def finish(self) -> None:
+        """Called once, when the last epoch is over and before `on_train_end`."""
+
+    @abc.abstractmethod
     def ingredients(self) -> list[Any]:
         """The objects that a traced step is made from; another one of them means another trace."""
 
@@ -89,11 +93,8 @@ class Supervised(Task):
     """The task of a compiled `keras.Model`.
 
     Attributes:
-        model: Compiled; it is built, if it is not yet, from the first batch's shapes.
+        model: Compiled, unless it shall only predict; built, if it is not yet, from the first batch's shapes.
         run_eagerly: Whether its steps run as plain Python, though it may not be compiled so.
-
-    Raises:
-        ConfigError: The model is not compiled.
     """
 
     model: keras.Model
@@ -108,16 +109,21 @@ class Supervised(Task):
     _standing: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        if not self.model.compiled:
-            raise ConfigError(
-                f"The model {self.model.name!r} is not compiled. Call model.compile(optimizer, loss), or give "
-                "optimizer and loss to the Trainer."
-            )
         self._outline = Outline(run_eagerly=self.run_eagerly or self.model.run_eagerly)
         self._takes_training = "training" in inspect.signature(self.model.call).parameters
 
     def build(self, spec: Any, phase: Phase) -> None:
-        """Builds the model, its losses, metrics and optimizer; compares the targets' shapes with the outputs'."""
+        """Builds the model, its losses, metrics and optimizer; compares the targets' shapes with the outputs'.
+
+        Raises:
+            ConfigError: The model is not compiled, or its loss cannot be shared among replicas.
+            DataError: The model does not take such inputs, or the loss such targets.
+        """
+        if not self.model.compiled:
+            raise ConfigError(
+                f"The model {self.model.name!r} is not compiled, so that it can only predict. Call "
+                "model.compile(optimizer, loss), or give optimizer and loss to the Trainer."
+            )
         self._build_model(spec)
         if self._overrides(f"{phase}_step"):
             # It may use the targets in any way: what cannot be built from them now is built, or not, by the step.
@@ -125,13 +131,13 @@ class Supervised(Task):
                 self._build_metrics(spec)
             return
         _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
-        losses.check_replicable(self._loss())
-        losses.check_target_shapes(self._loss(), y, self._y_pred)
+        losses.check_replicable(self.model.loss)
+        losses.check_target_shapes(self.model.loss, y, self._y_pred)
         self._build_metrics(spec)
 
     def check_targets(self, targets: Any) -> None:
         """Compares class numbers with the outputs there are, and refuses NaN."""
-        losses.check_target_values(self._loss(), targets, self._y_pred)
+        losses.check_target_values(self.model.loss, targets, self._y_pred)
 
     def train_step(self, batch: Batch) -> StepValues:
         """Forward pass, loss, gradients, update, metrics."""
@@ -175,21 +181,25 @@ class Supervised(Task):
         """To the loss tracker, the compiled metrics and each output's loss."""
         means.publish({"loss": self._loss_tracker()} | self._bundle | self._trackers)
 
+    def finish(self) -> None:
+        """Lets an optimizer that averages weights (EMA) put the averages in their place."""
+        if isinstance(self.model.optimizer, keras.optimizers.Optimizer):
+            self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+
     def ingredients(self) -> list[Any]:
         """What was compiled, and which weights are trainable."""
         model = self.model
+        if not model.compiled:
+            return []
         compiled = keras.Model.metrics.fget(model)
         return [
             model.optimizer,
-            self._loss(),
+            self.model.loss,
             model.jit_compile,
             model.run_eagerly,
             *compiled,
             *model.trainable_weights,
         ]
-
-    def _loss(self) -> Any:
-        return getattr(self.model, "loss", None)  # absent where compile() was given none
 
     def _overrides(self, method: str) -> bool:
         return getattr(type(self.model), method) is not getattr(keras.Model, method)

@@ -157,8 +157,10 @@ def test_a_trainer_that_makes_no_sense_is_refused(arguments, message):
 
 
 def test_what_is_no_model_or_not_compiled_is_refused():
-    with pytest.raises(ConfigError, match=r"is not compiled. Call model.compile"):
-        Trainer(keras.Sequential([keras.layers.Dense(1)]))
+    bare = Trainer(keras.Sequential([keras.layers.Dense(1)]))
+    with pytest.raises(ConfigError, match=r"is not compiled, so that it can only predict. Call model.compile"):
+        bare.fit(X, Y, verbose=0)
+    assert (22, 1) == bare.predict(X, verbose=0).shape
     with pytest.raises(ConfigError, match="Trainer got function"):
         Trainer(samples)
     with pytest.raises(ConfigError, match="expected 'batch' or 'epoch'"):

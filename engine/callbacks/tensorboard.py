@@ -74,7 +74,7 @@ class TensorBoard(Callback):
         """Writes the epoch's values, those of the validation into a run of their own."""
         logs = dict(logs or {})
         validation = {name.removeprefix("val_"): logs.pop(name) for name in list(logs) if name.startswith("val_")}
-        rates = _learning_rate(self.model.optimizer)
+        rates = _learning_rate(getattr(self.model, "optimizer", None))
         self._write("train", "epoch_", rates | logs, epoch)
         self._write("validation", "epoch_", validation, epoch)
         for writer in self._writers.values():

@@ -140,9 +140,10 @@ def _checked(values: Any) -> dict[str, Any]:
     for name, value in values.items():
         scalar, *weights = value if isinstance(value, tuple) else (value,)
         if not isinstance(name, str) or len(weights) > 1 or not _is_scalar(scalar):
+            given = _shown(value if len(weights) > 1 else scalar)
             raise StepError(
-                f"A step returned {name!r} with {_shown(value if len(weights) > 1 else scalar)}, where a name and a scalar were expected, or a name "
-                "and a pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
+                f"A step returned {name!r} with {given}, where a name and a scalar were expected, or a name and a "
+                "pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
             )
     return values
 
