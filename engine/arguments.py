@@ -7,6 +7,7 @@ was given, what was expected and how to fix it.
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from engine.cadence import Pace
@@ -76,14 +77,15 @@ def pace_of(steps_per_execution: int | str | None, model: keras.Model) -> Pace:
         steps = model.steps_per_execution if model.steps_per_execution > 1 else "auto"
     if steps == "auto":
         return Pace()
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ConfigError(f"steps_per_execution={steps!r}: expected a number of steps, at least 1, or 'auto'.")
-    return Pace(steps=steps, target_seconds=0.0)
+    return Pace(steps=int(steps), target_seconds=0.0)
 
 
 def at_least(least: int, name: str, value: Any) -> int:
     """The whole number that `value` is, if it is not less than `least`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or not least <= value < 1 << 63:
         raise ConfigError(f"{name}={value!r}: expected a whole number, at least {least}.")
     return int(value)
 
@@ -92,7 +94,7 @@ def positive_seconds(name: str, value: Any) -> float | None:
     """The seconds that `value` is, if it is a number greater than 0; None stays None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
         raise ConfigError(f"{name}={value!r}: expected a number of seconds, greater than 0.")
     return float(value)
 

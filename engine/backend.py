@@ -10,7 +10,7 @@ _ADVICE = (
 )
 
 # Asked for before Keras is imported: Keras would fail on a backend that is not installed.
-_wanted = os.environ.get("KERAS_BACKEND", "tensorflow")
+_wanted = os.environ.get("KERAS_BACKEND") or "tensorflow"
 if _wanted != "tensorflow":
     raise BackendError(f"KERAS_BACKEND is {_wanted!r}. {_ADVICE}")
 

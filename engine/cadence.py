@@ -46,7 +46,7 @@ class Every:
         ((name, value),) = given.items()
         if isinstance(value, bool) or not isinstance(value, (int, float) if name == "seconds" else int):
             raise ConfigError(f"Every({name}={value!r}): {name} must be a number, and epochs and steps whole.")
-        if value <= 0:
+        if not value > 0:  # so that NaN is refused too
             raise ConfigError(f"Every({name}={value!r}): {name} must be greater than 0.")
 
     def is_due(self, before: Progress, after: Progress) -> bool:
@@ -84,10 +84,11 @@ def cadence_of(frequency: "int | Every | Collection[int]") -> Cadence:
     """The cadence that a `validation_freq` means: an epoch count, the epochs themselves, or an Every."""
     if isinstance(frequency, Every):
         return frequency
-    if isinstance(frequency, int):
+    if isinstance(frequency, int) and not isinstance(frequency, bool) and frequency > 0:
         return Every(epochs=frequency)
-    if isinstance(frequency, (list, tuple, set, frozenset, range)) and frequency:
-        return AtEpochs(frozenset(frequency))
+    epochs = frozenset(frequency) if isinstance(frequency, (list, tuple, set, frozenset, range)) else frozenset()
+    if epochs and all(isinstance(epoch, int) for epoch in epochs):
+        return AtEpochs(epochs)
     raise ConfigError(
         f"validation_freq={frequency!r}: expected a number of epochs, a list of epochs counted from 1, "
         "or an Every, such as Every(steps=500)."

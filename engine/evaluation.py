@@ -8,6 +8,8 @@ run
 ```
 """
 
+import warnings
+
 import attrs
 
 from engine.data import Reader, Source
@@ -66,3 +68,9 @@ class Evaluation:
                 break
         if progress.batch == 0:
             raise DataError("The data to evaluate on gave no batch. Give at least one.")
+        if self.steps is not None and reader.is_exhausted and progress.batch < self.steps:
+            warnings.warn(
+                f"The data to evaluate on ended after {progress.batch} of {self.steps} steps. Give fewer steps, or "
+                "more data.",
+                stacklevel=2,
+            )

@@ -52,13 +52,18 @@ class Callback(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.step_logs: Logs = {}
-        self.step = 0
-        self.samples = 0
-        self.step_graph: tf.Graph | None = None
+        self.step_logs: Logs
+        self.step: int
+        self.samples: int
+        self.step_graph: tf.Graph | None
+        self.forget_run()
 
     def on_exception(self, error: BaseException) -> None:
-        """Called on every way out that is not a normal end, Ctrl-C included, before `on_train_end`."""
+        """Called on every way out that is not a normal end, Ctrl-C included; in a fit, before `on_train_end`."""
+
+    def forget_run(self) -> None:
+        """Begins with nothing of an earlier run: called by a Trainer when it starts and when it is done."""
+        self.step_logs, self.step, self.samples, self.step_graph = {}, 0, 0, None
 
 
 @attrs.define(eq=False)
@@ -158,6 +163,7 @@ class Hooks:
     def close(self, logs: Logs) -> None:
         """Calls `on_train_end` of every callback, whatever the others do; the first error is raised at the end."""
         errors = self._call_all("on_train_end", lambda: dict(logs), self.callbacks, BaseException)
+        self.forget_run()
         if errors:
             raise errors[0]
 
@@ -170,6 +176,18 @@ class Hooks:
         told = self._call_all("on_exception", lambda: error, left)
         for second in (*told, *self._call_all("on_train_end", lambda: dict(logs), left)):
             error.add_note(f"A callback failed as well while it was closed: {second!r}")
+        self.forget_run()
+
+    def fail(self, error: BaseException) -> None:
+        """Tells every callback of an error in an evaluation or prediction; what trains goes on, or closes them."""
+        for second in self._call_all("on_exception", lambda: error, self.callbacks):
+            error.add_note(f"A callback failed as well while it was told: {second!r}")
+
+    def forget_run(self) -> None:
+        """Lets no callback take values of this run for those of the next, which may be another loop's."""
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                callback.forget_run()
 
     @staticmethod
     def _call_all(

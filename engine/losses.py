@@ -11,7 +11,6 @@ return {"loss": (of_samples(loss), size)}           # log this
 ```
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,18 +56,21 @@ def share_of_batch(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return loss * mine * tf.cast(replicas, loss.dtype) / everyone
 
 
-def check_replicable(loss: Any) -> None:
-    """Refuses a loss that Keras does not divide by the replicas, so that it would count several times.
+def check_replicable(loss: Any, *, is_weighted: bool = False) -> None:
+    """Refuses a loss whose shares would not add up to that of the whole batch.
+
+    Keras does not divide a sum by the replicas, and a mean over weights is each replica's own.
 
     Raises:
-        ConfigError: Several replicas, and a loss object with reduction "sum" or none.
+        ConfigError: Several replicas, and a loss object with such a reduction.
     """
+    refused = ("sum", "none", None, "mean_with_sample_weight") if is_weighted else ("sum", "none", None)
     for leaf in keras.tree.flatten(loss):
         reduction = getattr(leaf, "reduction", "mean")
-        if num_replicas() > 1 and reduction in ("sum", "none", None):
+        if num_replicas() > 1 and reduction in refused:
             raise ConfigError(
-                f"loss {leaf.name!r} has reduction={reduction!r}, which Keras does not divide by the "
-                f"{num_replicas()} replicas. Use reduction='sum_over_batch_size'."
+                f"loss {leaf.name!r} has reduction={reduction!r}, of which the shares of the {num_replicas()} replicas "
+                "do not add up to the loss of the whole batch. Use reduction='sum_over_batch_size'."
             )
 
 
@@ -83,7 +85,7 @@ def check_target_shapes(loss: Any, y: Any, y_pred: Any) -> None:
     Raises:
         DataError: The shapes do not go together. Losses that are not Keras's own are left alone.
     """
-    for path, name, target, prediction in _pairs(loss, y, y_pred):
+    for path, _, name, target, prediction in _pairs(loss, y, y_pred):
         expected, given = tuple(prediction.shape), tuple(target.shape)
         fits = _fits_sparse(given, expected) if name == _SPARSE else _fits(given, expected)
         if not fits:
@@ -105,15 +107,19 @@ def check_target_values(loss: Any, y: Any, y_pred: Any) -> None:
     Raises:
         DataError: Names the first sample at fault. Losses that are not Keras's own are left alone.
     """
-    for path, name, target, prediction in _pairs(loss, y, y_pred):
+    for path, own, name, target, prediction in _pairs(loss, y, y_pred):
         if target.dtype.kind == "f" and not np.isfinite(target).all():
             row = tuple(int(i) for i in np.argwhere(~np.isfinite(target))[0])
             raise DataError(
                 f"y{path} is not finite: y{list(row)} is {target[row]}, the first of {np.sum(~np.isfinite(target))}. "
                 "One such target makes every weight NaN. Remove or fill these samples."
             )
-        if name == _SPARSE and ((target < 0) | (target >= prediction.shape[-1])).any():
-            row = tuple(int(i) for i in np.argwhere((target < 0) | (target >= prediction.shape[-1]))[0])
+        if name != _SPARSE or prediction.shape[-1] is None:
+            continue
+        is_unknown = (target < 0) | (target >= prediction.shape[-1])
+        is_unknown &= target != getattr(own, "ignore_class", None)
+        if is_unknown.any():
+            row = tuple(int(i) for i in np.argwhere(is_unknown)[0])
             raise DataError(
                 f"y{path} holds the class {target[row]} at y{list(row)}, but the model has "
                 f"{prediction.shape[-1]} outputs, for the classes 0 to {prediction.shape[-1] - 1}. "
@@ -121,9 +127,10 @@ def check_target_values(loss: Any, y: Any, y_pred: Any) -> None:
             )
 
 
-def _pairs(loss: Any, y: Any, y_pred: Any) -> Iterator[tuple[str, str, Any, Any]]:
-    """(path, loss name, target, prediction) wherever one of Keras's own losses compares the two."""
-    if y is None or (isinstance(loss, dict) and not isinstance(y_pred, dict)):
+def _pairs(loss: Any, y: Any, y_pred: Any) -> Iterator[tuple[str, Any, str, Any, Any]]:
+    """(path, loss, its name, target, prediction) wherever one of Keras's own losses compares the two."""
+    is_by_name = isinstance(y, dict) or isinstance(loss, dict)
+    if y is None or (is_by_name and not isinstance(y_pred, dict)):  # only Keras knows then which is whose
         return
     targets, predictions = keras.tree.flatten_with_path(y), keras.tree.flatten(y_pred)
     losses = keras.tree.flatten(loss) if keras.tree.is_nested(loss) else [loss] * len(predictions)
@@ -132,29 +139,35 @@ def _pairs(loss: Any, y: Any, y_pred: Any) -> Iterator[tuple[str, str, Any, Any]
     for (path, target), prediction, leaf in zip(targets, predictions, losses, strict=True):
         name = _name(leaf)
         if name is not None and target is not None:
-            yield "".join(f"[{step!r}]" for step in path), name, target, prediction
+            yield "".join(f"[{step!r}]" for step in path), leaf, name, target, prediction
 
 
 def _name(loss: Any) -> str | None:
     """Keras's name of one of its own comparing losses; None for any other."""
     if isinstance(loss, str):
         loss = None if loss in ("crossentropy", "ce") else keras.losses.get(loss)
-    word = getattr(loss, "__name__", type(loss).__name__)
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word).lower()
-    is_own = any(getattr(keras.losses, word, None) is own for own in (loss, type(loss)))
+    function = getattr(loss, "fn", loss) if getattr(keras.losses, type(loss).__name__, None) is type(loss) else loss
+    name = getattr(function, "__name__", "")
+    is_own = getattr(keras.losses, name, None) is function
     return name if is_own and (name in _ELEMENTWISE or name == _SPARSE) else None
 
 
 def _fits(given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
     """Whether Keras compares the two element by element: equal, but for one last axis of length 1."""
-    if len(given) == len(expected):
-        return all(None in pair or pair[0] == pair[1] for pair in zip(given[1:], expected[1:], strict=True))
     longer, shorter = sorted((given, expected), key=len, reverse=True)
-    return len(longer) == len(shorter) + 1 and longer[-1] == 1 and _fits(longer[:-1], shorter)
+    return _equal(given, expected) or (longer[-1:] == (1,) and _equal(longer[:-1], shorter))
 
 
 def _fits_sparse(given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
-    return _fits(given, expected[:-1]) or (len(given) == len(expected) and _fits(given, (*expected[:-1], 1)))
+    """Whether there is one class number a prediction, with up to two last axes of length 1, which Keras drops."""
+    return any(_equal(given, (*expected[:-1], *ones)) for ones in ((), (1,), (1, 1)))
+
+
+def _equal(given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether two shapes are the same behind the batch axis, as far as they are known."""
+    if len(given) != len(expected):
+        return False
+    return all(None in pair or pair[0] == pair[1] for pair in zip(given[1:], expected[1:], strict=True))
 
 
 def _advice(name: str, given: tuple[int | None, ...], expected: tuple[int | None, ...]) -> str:

@@ -80,9 +80,9 @@ def results(metrics: NamedMetrics) -> dict[str, tf.Tensor]:
 
 
 def in_keras_order(logs: Logs, metrics: Sequence[keras.metrics.Metric]) -> list[float] | float:
-    """The values without their names: the loss, each output's, the compiled metrics; one alone as it is."""
-    order = [name for name in named(metrics) if name in logs]
-    values = [logs[name] for name in (*order, *(name for name in logs if name not in order))]
+    """Keras's list: by the names that metrics have without their outputs', then the rest; one alone as it is."""
+    names = [leaf.name for metric in metrics for leaf in (getattr(metric, "metrics", None) or [metric])]
+    values = [logs[name] for name in (*names, *(name for name in sorted(logs) if name not in names)) if name in logs]
     return values[0] if len(values) == 1 else values
 
 
@@ -133,9 +133,10 @@ class RunningMeans:
             float64, (steps, columns).
         """
         keeps = np.asarray(self.averaged, bool)
-        weighted = np.where(weights == 0, 0.0, values.astype(np.float64) * weights)
-        totals = self._totals + np.cumsum(weighted, axis=0)
-        counts = self._weights + np.cumsum(weights, axis=0, dtype=np.float64)
+        weighted = np.where(weights == 0, 0.0, values) * weights
+        # One sum from the epoch's first step on, so that no bit depends on where a block ends.
+        totals = np.cumsum(np.vstack([self._totals, weighted]), axis=0)[1:]
+        counts = np.cumsum(np.vstack([self._weights, weights]), axis=0)[1:]
         if len(values):
             self._totals = np.where(keeps, totals[-1], values[-1])
             self._weights = np.where(keeps, counts[-1], 1.0)

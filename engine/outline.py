@@ -28,7 +28,7 @@ class Outline:
     def of(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The outputs as nested `keras.KerasTensor`, the batch axis None; variables are created on the way."""
         if not self.run_eagerly:
-            return _Symbolic(function).compute_output_spec(*arguments)
+            return _Symbolic(function).outline(*arguments)
         zeros = [keras.tree.map_structure(_one_of_zeros, argument) for argument in arguments]
         return symbols(function(*zeros))
 
@@ -50,7 +50,24 @@ class _Symbolic(keras.Operation):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(name="symbolic")
-        self.call = function
+        self._function = function
+        self._error: Exception | None = None
+
+    def call(self, *arguments: Any) -> Any:
+        try:
+            return self._function(*arguments)
+        except Exception as error:
+            self._error = error
+            raise
+
+    def outline(self, *arguments: Any) -> Any:
+        """The outputs, or the function's own error, which Keras would wrap in words about this class."""
+        try:
+            return self.compute_output_spec(*arguments)
+        except Exception:
+            if self._error is None:
+                raise
+            raise self._error from None
 
 
 def _symbol(tensor: Any) -> keras.KerasTensor | None:

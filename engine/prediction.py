@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from engine.cadence import Pace
-from engine.data import Reader
+from engine.data import Reader, given_batch
 from engine.errors import DataError
 from engine.hooks import Hooks
 from engine.loop import PredictLoop
@@ -52,13 +52,26 @@ class Prediction:
             None if self.steps is None else self.steps - done,
             self.reader.batches_left(),
         )
-        steps = 1 if self.hooks.acts("predict") else min(n for n in candidates if n is not None)
+        if self.hooks.acts("predict"):
+            return self._run_one(done)
+        steps = min(n for n in candidates if n is not None)
         walk, begin = self.reader.walk, time.perf_counter()
         sizes, outputs = self.loop.run(walk.pull, walk.cursor(self.reader.position), steps)
         self.pace = self.pace.after(steps=len(sizes), seconds=time.perf_counter() - begin)
         self.reader.advance(len(sizes), ended=len(sizes) < steps)
         if len(sizes):
             self._replay(done, sizes, outputs)
+        return sizes, outputs
+
+    def _run_one(self, done: int) -> tuple[Any, Any]:
+        """One step between its two hooks; without a batch there is no hook either."""
+        batch = self.reader.take()
+        self.reader.advance(int(batch is not None), ended=batch is None)
+        if batch is None:
+            return (), None
+        self.hooks.batch_begin("predict", done)
+        sizes, outputs = self.loop.run(given_batch, batch, 1)
+        self.hooks.batch_end("predict", done, {"outputs": outputs})
         return sizes, outputs
 
     def _replay(self, first: int, sizes: Any, outputs: Any) -> None:

@@ -54,7 +54,8 @@ class Task(abc.ABC):
     def predict_step(self, batch: Batch) -> Any:
         """The outputs for one batch, a nest of tensors, samples along the first axis."""
 
-    @abc.abstractmethod
+    # What follows has defaults: a task of one's own needs the three steps only.
+
     def build(self, spec: Any, phase: Phase) -> None:
         """Creates every variable that the phase's step needs, and checks what can be known of a batch like `spec`.
 
@@ -63,29 +64,26 @@ class Task(abc.ABC):
             phase: "train" or "test".
         """
 
-    @abc.abstractmethod
     def check_targets(self, targets: Any) -> None:
         """Checks the values of the targets, a nest of NumPy arrays, where they are at hand."""
 
-    @abc.abstractmethod
     def results(self, phase: Phase) -> dict[str, tf.Tensor]:
         """What metrics with state stand at after a step of the phase, read across replicas."""
+        return {}
 
-    @abc.abstractmethod
     def live_metrics(self, phase: Phase) -> list[keras.metrics.Metric]:
         """The metrics whose variables the steps of the phase count on, so that nobody else may change them."""
+        return list(self.model.metrics)
 
-    @abc.abstractmethod
     def publish(self, means: metrics.RunningMeans) -> None:
         """Writes the means of an epoch into the metric objects that they belong to."""
 
-    @abc.abstractmethod
     def finish(self) -> None:
         """Called once, when the last epoch is over and before `on_train_end`."""
 
-    @abc.abstractmethod
     def ingredients(self) -> list[Any]:
         """The objects that a traced step is made from; another one of them means another trace."""
+        return list(self.model.trainable_weights)
 
 
 @attrs.define(eq=False)
@@ -130,8 +128,13 @@ class Supervised(Task):
             with contextlib.suppress(Exception):
                 self._build_metrics(spec)
             return
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(spec)
-        losses.check_replicable(self.model.loss)
+        _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(spec)
+        if y is None and self.model.loss is not None and not self._overrides("compute_loss"):
+            raise DataError(
+                f"y is None, but the model {self.model.name!r} was compiled with a loss that compares its outputs with "
+                "targets. Give y, or a dataset of (x, y) batches."
+            )
+        losses.check_replicable(self.model.loss, is_weighted=sample_weight is not None)
         losses.check_target_shapes(self.model.loss, y, self._y_pred)
         self._build_metrics(spec)
 

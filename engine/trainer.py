@@ -116,7 +116,7 @@ class Trainer:
         self._steps_per_execution = steps_per_execution
         self._jit_compile = jit_compile
         self._run_eagerly = run_eagerly
-        self._seed = seed
+        self._seed = None if seed is None else at_least(0, "seed", seed)
         self._loops: dict[str, Any] = {}
         self._ingredients: list[Any] = []
 
@@ -218,9 +218,8 @@ class Trainer:
             train=train,
             reader=reader,
             evaluation=evaluation,
-            progress=Progress(epoch=initial_epoch),
+            progress=Progress(epoch=reader.index),
         ).run()
-        hooks.set_step_graph(None)  # so that a used callback can be copied and let go
         return hooks.history()
 
     def evaluate(
@@ -259,7 +258,7 @@ class Trainer:
         """
         source = open_source(x, y, sample_weight, batch_size=batch_size)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
-        logs = self._evaluation(source, hooks, steps, "steps").run()
+        logs = _told(self._evaluation(source, hooks, steps, "steps").run, hooks)
         return logs if return_dict else in_keras_order(logs, self.model.metrics)
 
     def predict(
@@ -295,7 +294,8 @@ class Trainer:
         loop = self._loop("predict", lambda: PredictLoop(self._task.predict_step, **self._execution()))
         reader = Reader(source, self._strategy)
         loop.trace(reader.walk.pull, reader.walk.signature())
-        return Prediction(loop, hooks, reader, pace_of(self._steps_per_execution, self.model), steps).run()
+        pace = pace_of(self._steps_per_execution, self.model)
+        return _told(Prediction(loop, hooks, reader, pace, steps).run, hooks)
 
     def _evaluation(self, source: Source, hooks: Hooks, steps: int | None, name: str) -> Evaluation:
         steps_of(source, steps, name)
@@ -341,3 +341,12 @@ class Trainer:
 
     def _draw_seed(self) -> int:
         return int(np.random.randint(1 << 31)) if self._seed is None else self._seed
+
+
+def _told(run: Callable[[], Any], hooks: Hooks) -> Any:
+    """Runs, and tells the callbacks of an error on its way out."""
+    try:
+        return run()
+    except BaseException as error:
+        hooks.fail(error)
+        raise

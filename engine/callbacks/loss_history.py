@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.errors import ConfigError
 from engine.hooks import Callback, Logs
 
 _TREND_WINDOWS = 20  # the smoothed line of a plot looks at this part of the curve at once
@@ -18,7 +19,7 @@ class LossHistory(Callback):
     Attributes:
         batches: Name -> the value of each batch, in order, over all epochs.
         epochs: The epoch of each batch, from 0.
-        validation: Name -> (batches done, value) of each epoch's end, for names that begin with `val_`.
+        validation: Name -> (batches done, value) of each validation, with Keras's `val_` in front of the names.
 
     Examples:
         >>> losses = LossHistory()
@@ -34,6 +35,7 @@ class LossHistory(Callback):
         self.epochs: list[int] = []
         self.validation: dict[str, list[tuple[int, float]]] = {}
         self._epoch = 0
+        self._is_training = False
 
     @property
     def losses(self) -> NDArray[np.float64]:
@@ -42,7 +44,7 @@ class LossHistory(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forgets an earlier training."""
-        self.batches, self.epochs, self.validation = {}, [], {}
+        self.batches, self.epochs, self.validation, self._is_training = {}, [], {}, True
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Notes which epoch the next batches belong to."""
@@ -54,11 +56,15 @@ class LossHistory(Callback):
             self.batches.setdefault(name, []).append(value)
         self.epochs.append(self._epoch)
 
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Keeps the validation's values."""
-        for name, value in (logs or {}).items():
-            if name.startswith("val_"):
-                self.validation.setdefault(name, []).append((len(self.epochs), value))
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Keeps a validation's values."""
+        if self._is_training:
+            for name, value in (logs or {}).items():
+                self.validation.setdefault(f"val_{name}", []).append((len(self.epochs), value))
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Takes evaluations from now on for evaluations."""
+        self._is_training = False
 
     def plot(self, path: str | Path, name: str = "loss") -> Path:
         """Draws one value of each batch, its trend, the epochs' ends and the validation.
@@ -71,11 +77,15 @@ class LossHistory(Callback):
             The path.
 
         Raises:
-            KeyError: No batch had a value of this name.
+            ConfigError: No batch had a value of this name.
             ModuleNotFoundError: matplotlib is not installed (`pip install keras-training-engine[reports]`).
         """
         from matplotlib.figure import Figure  # here: 0.3 s that only a plot needs
 
+        if name not in self.batches:
+            raise ConfigError(
+                f"name={name!r}: no batch had such a value. There are {', '.join(map(repr, self.batches)) or 'none'}."
+            )
         values = np.asarray(self.batches[name])
         steps = np.arange(1, len(values) + 1)
         figure = Figure(figsize=(9, 4.5), layout="constrained")

@@ -55,9 +55,13 @@ class ProgressBar(Callback):
         self._close(logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Takes away a bar that an error has left."""
+        """Takes evaluations from now on for evaluations."""
         self._drop_bar()
         self._is_training = False
+
+    def on_exception(self, error: BaseException) -> None:
+        """Takes away the bar, so that the error begins on a line of its own."""
+        self._drop_bar()
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Opens a bar for an evaluation; a validation only says that it runs."""

@@ -20,7 +20,8 @@ class TensorBoard(Callback):
     | tag | run | x axis |
     |---|---|---|
     | `batch_loss`, `batch_<metric>` | train | step of the run: that batch's own value |
-    | `batch_loss`, `batch_<metric>` | validation | batch, counted over all validations |
+    | `batch_loss`, `batch_<metric>` | validation | step of the run at which it was validated: the mean |
+    | `validation_batch_loss`, `validation_batch_<metric>` | validation | batch, counted over all validations |
     | `epoch_loss`, `epoch_<metric>` | train, validation | epoch |
     | `epoch_learning_rate` | train | epoch |
 
@@ -68,7 +69,12 @@ class TensorBoard(Callback):
         """Writes the values of a batch of validation."""
         self._test_batches += 1
         if self._writes_batches and self._is_training:
-            self._write("validation", "batch_", self.step_logs or logs, self._test_batches)
+            self._write("validation", "validation_batch_", self.step_logs or logs, self._test_batches)
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Writes the means of a validation beside the batches of the training."""
+        if self._writes_batches and self._is_training:
+            self._write("validation", "batch_", logs, self.step or self._train_batches)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Writes the epoch's values, those of the validation into a run of their own."""

@@ -56,8 +56,12 @@ class ArraySource(Source):
             raise ConfigError(f"batch_size={batch_size!r}: expected a whole number of samples, at least 1.")
         if shuffle not in (True, False, "batch"):
             raise ConfigError(f"shuffle={shuffle!r}: expected True, False or 'batch'.")
+        if y is None and sample_weight is not None:
+            raise ConfigError(
+                "sample_weight was given without y: there is no loss of a sample for it to weigh. Give y."
+            )
         named = {"x": x, "y": y, "sample_weight": sample_weight}
-        named = {name: _to_arrays(name, value) for name, value in named.items()}
+        named = {name: to_arrays(name, value) for name, value in named.items()}
         arrays = keras.utils.pack_x_y_sample_weight(**named)
         source = cls(arrays, _common_length(named), int(batch_size), shuffle, seed)
         source.targets = named["y"]
@@ -184,8 +188,8 @@ def _deal(pick: Callable[[Any, Any], list[tf.Tensor]], begin: tf.Tensor, end: tf
     return strategy.experimental_distribute_values_from_function(share)
 
 
-def _to_arrays(name: str, value: Any) -> Any:
-    """The leaves as NumPy arrays, floats as Keras's floatx; None stays None."""
+def to_arrays(name: str, value: Any) -> Any:
+    """The leaves as NumPy arrays, floats as Keras's floatx, lists as tuples; None stays None."""
 
     def convert(leaf: Any) -> Any:
         if leaf is None:
@@ -199,7 +203,7 @@ def _to_arrays(name: str, value: Any) -> Any:
             )
         return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
 
-    return _map(convert, value)
+    return keras.tree.lists_to_tuples(_map(convert, value))
 
 
 def _common_length(named: dict[str, Any]) -> int:

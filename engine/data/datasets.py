@@ -19,7 +19,7 @@ class DatasetSource(Source):
     def __init__(self, dataset: tf.data.Dataset | tf.distribute.DistributedDataset) -> None:
         self._is_distributed = isinstance(dataset, tf.distribute.DistributedDataset)
         self._dataset = dataset
-        cardinality = int(dataset.cardinality())
+        cardinality = _cardinality(dataset)
         if cardinality == 0:
             raise DataError("The dataset is empty: its cardinality is 0. Give one with at least one batch.")
         self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
@@ -30,10 +30,7 @@ class DatasetSource(Source):
 
     def open(self, index: int) -> Pass:
         """A new iterator; the dataset itself decides what differs from pass to pass."""
-        strategy = tf.distribute.get_strategy()
-        if strategy.num_replicas_in_sync > 1 and not self._is_distributed:
-            return DatasetPass(iter(strategy.experimental_distribute_dataset(self._dataset)))
-        return DatasetPass.over(self._dataset)
+        return DatasetPass(iter(self._dataset)) if self._is_distributed else DatasetPass.over(self._dataset)
 
 
 @attrs.define(eq=False)
@@ -44,7 +41,10 @@ class DatasetPass(Pass):
 
     @classmethod
     def over(cls, dataset: Any) -> "DatasetPass":
-        """A pass over a dataset from its beginning."""
+        """A pass over a dataset from its beginning, each batch dealt to the replicas where there are several."""
+        strategy = tf.distribute.get_strategy()
+        if strategy.num_replicas_in_sync > 1:
+            dataset = strategy.experimental_distribute_dataset(dataset)
         return cls(iter(dataset))
 
     @staticmethod
@@ -64,6 +64,15 @@ class DatasetPass(Pass):
         """The next batch, or None at the end of the data."""
         following = self.iterator.get_next_as_optional()
         return following.get_value() if bool(following.has_value()) else None  # waits for the pipeline
+
+
+def _cardinality(dataset: Any) -> int:
+    """Batches in a pass, or one of `tf.data`'s two negative numbers."""
+    if isinstance(dataset, tf.data.Dataset):
+        return int(dataset.cardinality())
+    # The other kind, made from a function for each worker, counts the batches of replicas: several make a step.
+    is_of_global_batches = type(dataset).__name__ == "DistributedDataset"
+    return int(dataset.cardinality) if is_of_global_batches else int(tf.data.UNKNOWN_CARDINALITY)
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:

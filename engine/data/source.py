@@ -83,6 +83,7 @@ class Reader:
     index: int = 0
     position: int = attrs.field(init=False, default=0)
     is_exhausted: bool = attrs.field(init=False, default=False)
+    _is_epoch_new: bool = attrs.field(init=False, default=True)
     walk: Pass = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -94,11 +95,19 @@ class Reader:
             self._open(self.index + 1)
         elif self.steps_per_epoch is None and (self.position or self.is_exhausted or self.index != epoch):
             self._open(epoch)
+        self._is_epoch_new = True
 
     def advance(self, steps: int, *, ended: bool) -> None:
-        """Notes that `steps` batches are used up, and whether the data ended after them."""
+        """Notes that `steps` batches are used up, and whether the data ended after them.
+
+        A pass of unknown length may turn out to have ended with the epoch before; the next one then begins here.
+        """
+        if ended and not steps and self._is_epoch_new and self.position:
+            self._open(self.index + 1)
+            return
         self.position += steps
         self.is_exhausted = ended or self.position == self.source.length
+        self._is_epoch_new = self._is_epoch_new and not steps
 
     def take(self) -> Any:
         """The next batch itself, not yet used up, or None where the data has ended."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from engine.data.arrays import to_arrays
 from engine.errors import ConfigError, DataError
 
 
@@ -29,8 +29,8 @@ def split_tail(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any
             "validation_split needs arrays, but x is a dataset. Split it yourself, for example with "
             "dataset.take and dataset.skip, and give the second part as validation_data."
         )
-    arrays = keras.tree.map_structure(lambda leaf: None if leaf is None else np.asarray(leaf), (x, y, sample_weight))
-    num_samples = len(keras.tree.flatten(arrays[0])[0])
+    arrays = tuple(to_arrays(*pair) for pair in (("x", x), ("y", y), ("sample_weight", sample_weight)))
+    num_samples = len(next((leaf for leaf in keras.tree.flatten(arrays[0]) if leaf is not None), ()))
     cut = int(num_samples * (1.0 - fraction))  # as Keras rounds it
     if cut in (0, num_samples):
         raise DataError(

@@ -101,7 +101,8 @@ class Loop:
             packed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, packed, axis=None)
             size, totals, weights = tf.split(packed, [1, columns, columns])
             packed = tf.concat([size, tf.math.divide_no_nan(totals, weights), weights], 0)
-        standing = {name: tf.cast(value, packed.dtype) for name, value in sorted(self.results().items())}
+        results = _checked({name: tf.convert_to_tensor(value) for name, value in self.results().items()}, "A metric")
+        standing = {name: tf.cast(value, packed.dtype) for name, value in sorted(results.items())}
         self.names = (*layout, *standing)
         self.averaged = (*layout.values(), *(False for _ in standing))
         if not self.run_eagerly:
@@ -130,8 +131,8 @@ def row_dtype() -> tf.DType:
     return tf.float64 if keras.config.floatx() == "float64" else tf.float32
 
 
-def _checked(values: Any) -> dict[str, Any]:
-    """A step's return, found to be what the loop can carry."""
+def _checked(values: Any, who: str = "A step") -> dict[str, Any]:
+    """What a step or a metric returned, found to be what the loop can carry."""
     if not isinstance(values, dict):
         raise StepError(
             f"A step returned {type(values).__name__}, where a flat dict of scalar tensors was expected, "
@@ -142,7 +143,7 @@ def _checked(values: Any) -> dict[str, Any]:
         if not isinstance(name, str) or len(weights) > 1 or not _is_scalar(scalar):
             given = _shown(value if len(weights) > 1 else scalar)
             raise StepError(
-                f"A step returned {name!r} with {given}, where a name and a scalar were expected, or a name and a "
+                f"{who} returned {name!r} with {given}, where a name and a scalar were expected, or a name and a "
                 "pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
             )
     return values

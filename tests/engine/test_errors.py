@@ -15,9 +15,9 @@ ALL = [value for _, value in inspect.getmembers(errors, inspect.isclass)]
 )
 def test_an_error_is_caught_as_ours_and_as_the_built_in(error, builtin):
     """A script that catches what `model.fit` raises catches the same mistakes here."""
-    with pytest.raises(EngineError, match="^a sentence$"):
+    with pytest.raises(EngineError, match=r"^a sentence$"):
         raise error("a sentence")
-    with pytest.raises(builtin, match="^a sentence$"):
+    with pytest.raises(builtin, match=r"^a sentence$"):
         raise error("a sentence")
 
 

@@ -72,7 +72,7 @@ def shares_of(batch, strategy):
     return [share.numpy() for share in strategy.experimental_local_results(batch)]
 
 
-def kerass_batches(*arrays, batch_size):
+def batches_of_fit(*arrays, batch_size):
     dataset = ArrayDataAdapter(*arrays, batch_size=batch_size).get_tf_dataset()
     return [keras.tree.map_structure(lambda leaf: None if leaf is None else leaf.numpy(), batch) for batch in dataset]
 
@@ -82,7 +82,7 @@ def kerass_batches(*arrays, batch_size):
 def test_batches_are_those_of_model_fit(x, batch_size):
     """Without shuffling, the same samples in the same batches with the same types as Keras makes of them."""
     y, weight = leaf(dtype="int64"), leaf(dtype="float64")
-    expected = flat(kerass_batches(x, y, weight, batch_size=batch_size))
+    expected = flat(batches_of_fit(x, y, weight, batch_size=batch_size))
     found = flat(batches_of(source_of(x, y, weight, batch_size=batch_size).open(0)))
 
     assert_bit_equal(expected, found)
@@ -96,7 +96,7 @@ def test_floats_become_floatx_and_all_else_stays(floatx, target, dtype):
     x = leaf(2, dtype=dtype)
     source = source_of(x)
 
-    assert kerass_batches(x, batch_size=4)[0].dtype == batches_of(source.open(0))[0].dtype == source.spec.dtype
+    assert batches_of_fit(x, batch_size=4)[0].dtype == batches_of(source.open(0))[0].dtype == source.spec.dtype
 
 
 @pytest.mark.parametrize("convert", [tf.constant, keras.ops.convert_to_tensor, memoryview])
@@ -107,12 +107,13 @@ def test_whatever_numpy_takes_is_an_array(convert):
 
 
 @nests
-def test_a_batch_has_the_structure_that_was_given(x):
-    source = source_of((x,))
-    batch = source.open(0).take(0)
+def test_a_batch_has_the_structure_that_model_fit_gives_it(x):
+    """That of the arrays, lists as tuples: a dataset would make one tensor of a list."""
+    source = source_of(x, leaf())
+    expected = batches_of_fit(x, leaf(), batch_size=4)[0]
 
-    keras.tree.assert_same_structure(((x,),), batch)
-    keras.tree.assert_same_structure(((x,),), source.spec)
+    keras.tree.assert_same_structure(expected, source.open(0).take(0))
+    keras.tree.assert_same_structure(expected, source.spec)
 
 
 @pytest.mark.parametrize("arguments", [(leaf(2),), (leaf(2), leaf()), (leaf(2), leaf(), leaf())])
@@ -124,9 +125,9 @@ def test_a_batch_is_packed_as_keras_packs_it(arguments):
 
 @nests
 def test_the_spec_is_that_of_a_batch_of_any_size(x):
-    for spec, given in zip(flat([source_of(x).spec]), flat([x]), strict=True):
-        assert (None, *given.shape[1:]) == tuple(spec.shape)
-        assert given.dtype == spec.dtype.as_numpy_dtype
+    expected = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in flat([x])]
+
+    assert expected == flat([source_of(x).spec])
 
 
 @examples(150)
@@ -139,6 +140,7 @@ def test_every_sample_comes_exactly_once_a_pass(num_samples, batch_size, shuffle
 
     assert source.length == len(batches) == -(-num_samples // batch_size)
     assert [batch_size] * (source.length - 1) == [len(batch[0]) for batch in batches[:-1]]
+    assert source.smallest_batch == len(batches[-1][0])
     np.testing.assert_array_equal(x, np.sort(samples))
     np.testing.assert_array_equal(samples * 2, np.concatenate([batch[1] for batch in batches]))
 
@@ -211,8 +213,8 @@ def test_streamed_batches_are_those_of_resident_arrays(monkeypatch, x, shuffle):
     monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
     read = batches_of(source.open(3))
 
-    for expected, given in zip(resident, read, strict=True):
-        keras.tree.assert_same_paths(expected, given)
+    for expected, found in zip(resident, read, strict=True):
+        keras.tree.assert_same_paths(expected, found)
     assert_bit_equal(flat(resident), flat(read))
     assert [array.dtype for array in flat(resident)] == [array.dtype for array in flat(read)]
 

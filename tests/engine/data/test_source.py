@@ -95,6 +95,23 @@ def test_beginning_an_epoch_twice_reads_no_batch_away():
     assert [0] == reader.take().numpy().tolist()
 
 
+def test_an_epoch_that_is_begun_again_begins_at_its_first_batch():
+    reader = Reader(known(5))
+    reader.begin_epoch(0)
+    reader.advance(2, ended=False)
+    reader.begin_epoch(0)
+
+    assert [0] == reader.take().numpy().tolist()
+
+
+def test_an_epoch_may_be_begun_that_is_not_the_next():
+    """A callback that restores a training says only as it begins where that is."""
+    reader = Reader(arrays(5))
+    reader.begin_epoch(4)
+
+    assert order(1, 4, 5)[:1].tolist() == reader.take().numpy().tolist()
+
+
 def test_blocks_of_steps_and_single_steps_stand_at_the_same_place():
     one, many = Reader(arrays(7)), Reader(arrays(7))
     for _ in range(5):

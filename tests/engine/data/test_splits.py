@@ -56,8 +56,8 @@ def test_every_leaf_is_split_alike(x):
     arrays = (x, np.arange(10), np.ones(10))
     (expected_head, expected_tail), (head, tail) = kerass_split(arrays, 0.25), split_tail(*arrays, 0.25)
 
-    keras.tree.assert_same_structure(arrays, head)
-    keras.tree.assert_same_structure(arrays, tail)
+    keras.tree.assert_same_paths(arrays, head)
+    keras.tree.assert_same_paths(arrays, tail)
     assert_bit_equal(keras.tree.flatten(expected_head), keras.tree.flatten(head))
     assert_bit_equal(keras.tree.flatten(expected_tail), keras.tree.flatten(tail))
 
@@ -101,5 +101,5 @@ def test_a_dataset_is_refused_in_words():
     "x", [None, [1, 2, 3], 5.0, (i for i in range(3))], ids=["None", "numbers", "number", "generator"]
 )
 def test_what_is_no_array_is_refused_before_it_is_split(x):
-    with pytest.raises((ConfigError, DataError), match="x"):
+    with pytest.raises((ConfigError, DataError)):
         split_tail(x, None, None, 0.5)

@@ -8,7 +8,7 @@ from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_
 
 from engine.data import open_source
 from engine.data.weights import weigh_arrays, weigh_dataset
-from engine.errors import ConfigError
+from engine.errors import ConfigError, DataError
 from tests.helpers import assert_bit_equal
 from tests.strategies import examples
 
@@ -23,6 +23,7 @@ labels = st.lists(st.integers(0, NUM_CLASSES - 1), min_size=1, max_size=8).map(n
 FORMS = {
     "numbers": lambda classes: classes,
     "floats": lambda classes: classes.astype("float32"),
+    "between": lambda classes: classes / 2,
     "unsigned bytes": lambda classes: classes.astype("uint8"),
     "column": lambda classes: classes[:, None],
     "one-hot": lambda classes: np.eye(NUM_CLASSES)[classes],
@@ -76,8 +77,23 @@ def test_class_and_sample_weight_multiply(shape):
     np.testing.assert_array_equal(class_weight_to_sample_weights(LABELS, CLASS_WEIGHT) * own, found, strict=True)
 
 
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.uint8, np.float32, bool])
+def test_a_class_is_named_by_whatever_equals_its_number(kind):
+    """As by `dict(zip(np.unique(y), weights))`, whatever numbers the targets are."""
+    y = np.array([0, 1, 1, 0, 2])
+    class_weight = {kind(0): 0.5, kind(1): 3.0}
+
+    np.testing.assert_array_equal(
+        class_weight_to_sample_weights(y, class_weight), weigh_arrays(y, None, class_weight), strict=True
+    )
+
+
 @forms
-@pytest.mark.parametrize("own", [None, np.linspace(0.5, 2, 7)], ids=["alone", "with sample_weight"])
+@pytest.mark.parametrize(
+    "own",
+    [None, np.linspace(0.5, 2, 7), np.linspace(0.5, 2, 7)[:, None]],
+    ids=["alone", "with sample_weight", "with a column of sample_weight"],
+)
 def test_a_dataset_weighs_as_arrays_do(form, own):
     arrays = (np.arange(7.0), form(LABELS)) + (() if own is None else (own,))
     dataset = tf.data.Dataset.from_tensor_slices(arrays).batch(3)
@@ -97,6 +113,23 @@ def test_a_dataset_weighs_classes_that_are_not_named_1(label):
     _, _, found = next(weigh_dataset(dataset, {0: 0.5, 1: 3.0}).as_numpy_iterator())
 
     assert [3.0, 1.0] == found.tolist()
+
+
+def test_a_dataset_weighs_targets_of_a_shape_that_is_not_known():
+    def batches():
+        yield np.zeros((2, 1)), [1, 0]
+
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=(tf.TensorSpec((None, 1)), tf.TensorSpec(None, tf.int64))
+    )
+    _, _, found = next(weigh_dataset(dataset, {0: 0.5, 1: 3.0}).as_numpy_iterator())
+
+    assert [3.0, 0.5] == found.tolist()
+
+
+def test_weights_of_another_number_of_samples_are_refused():
+    with pytest.raises(DataError, match="sample"):
+        open_source(LABELS, LABELS, np.ones(5), class_weight=CLASS_WEIGHT)
 
 
 def test_weights_reach_the_batches_in_the_order_of_their_samples():

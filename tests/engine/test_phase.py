@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine import Callback
+from engine.cadence import Pace
+from engine.data import Reader, open_source
+from engine.hooks import Hooks
+from engine.loop import Loop
+from engine.phase import Phase
+from engine.progress import Progress
+
+X = np.arange(43, dtype="float32")[:, None]  # six batches of 8, the last of three
+MEANS = [3.5, 7.5, 11.5, 15.5, 19.5, 21.0]  # of all samples so far, after each batch
+
+
+class Listens(Callback):
+    """Notes what it is told, and where the weights stood then."""
+
+    def __init__(self, count=None, *, acts=False):
+        super().__init__()
+        self.acts_on_batches = acts
+        self.count, self.ends, self.begins = count, [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.begins.append((batch, int(self.count)))
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.ends.append((batch, int(self.count), self.step, self.samples, self.step_logs["mean"], logs["mean"]))
+
+
+def phase_of(*callbacks, pace=None):
+    count = tf.Variable(0)
+
+    def step(x):
+        count.assign_add(1)
+        return {"mean": tf.reduce_mean(x)}
+
+    for callback in callbacks:
+        callback.count = count
+    pace = Pace(steps=4, target_seconds=0.0) if pace is None else pace
+    return Phase(kind="train", loop=Loop(step), hooks=Hooks([*callbacks], None), live=[], pace=pace)
+
+
+def reader_of(kind="arrays"):
+    if kind == "arrays":
+        return Reader(open_source(X, batch_size=8))
+    dataset = tf.data.Dataset.from_tensor_slices(X).batch(8)
+    return Reader(open_source(dataset if kind == "dataset" else dataset.filter(lambda _: True)))
+
+
+def run(phase, reader, limits):
+    """The steps of each block, until the data ends."""
+    progress, steps, limits = Progress(), [], [*limits]
+    while not reader.is_exhausted:
+        before = progress
+        progress = phase.block(reader, progress, limits.pop(0) if limits else None)
+        steps.append(progress.step - before.step)
+    return steps, progress
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "unknown length"])
+@pytest.mark.parametrize(
+    ("limits", "expected"), [([], [4, 2]), ([3], [3, 3]), ([1, 9], [1, 4, 1]), ([2, 2, 2], [2, 2, 2])]
+)
+def test_a_block_is_as_long_as_the_pace_the_limit_and_the_data_let_it(kind, limits, expected):
+    """Where only asking tells that the data has ended, a block without a step may follow."""
+    phase = phase_of()
+    steps, progress = run(phase, reader_of(kind), limits)
+
+    assert expected == [length for length in steps if length]
+    assert (6, 6, 43) == (progress.step, progress.batch, progress.samples)
+    assert {"mean": MEANS[-1]} == phase.logs()
+    assert progress.seconds > 0
+
+
+@pytest.mark.parametrize("kind", ["arrays", "unknown length"])
+def test_those_who_look_are_told_of_a_block_when_it_is_over(kind):
+    looks = Listens()
+    run(phase_of(looks), reader_of(kind), [])
+
+    assert [(0, 4), (1, 4), (2, 4), (3, 4), (4, 6), (5, 6)] == looks.begins
+    assert [end[:2] for end in looks.ends] == looks.begins
+    assert [(1, 8), (2, 16), (3, 24), (4, 32), (5, 40), (6, 43)] == [end[2:4] for end in looks.ends]
+    assert [3.5, 11.5, 19.5, 27.5, 35.5, 41.0] == [end[4] for end in looks.ends]
+    assert MEANS == [end[5] for end in looks.ends]
+
+
+@pytest.mark.parametrize("kind", ["arrays", "unknown length"])
+def test_those_who_act_are_called_before_and_after_their_very_step(kind):
+    """Whatever the pace and the limit are; those who look, beside them, as well."""
+    looks, acts = Listens(), Listens(acts=True)
+    steps, _ = run(phase_of(looks, acts), reader_of(kind), [5])
+
+    assert [1] * 6 == [length for length in steps if length]
+    assert [(batch, batch) for batch in range(6)] == acts.begins == looks.begins
+    assert [(batch, batch + 1) for batch in range(6)] == [end[:2] for end in acts.ends]
+    assert acts.ends == looks.ends
+    assert MEANS == [end[5] for end in acts.ends]
+
+
+def test_means_begin_anew_when_they_are_told_to():
+    phase = phase_of()
+    run(phase, reader_of(), [])
+    phase.reset()
+
+    assert {} == phase.logs()
+    run(phase, reader_of(), [])
+    assert {"mean": MEANS[-1]} == phase.logs()
+
+
+def test_the_pace_follows_the_blocks_and_an_empty_one_leaves_it():
+    phase, reader = phase_of(pace=Pace()), reader_of("unknown length")
+    paces = []
+    while not reader.is_exhausted:
+        phase.block(reader, Progress(), None)
+        paces.append(phase.pace.steps)
+    at_the_end = phase.block(reader, Progress(), None)
+
+    assert 4 >= paces[0]  # from one step, at most fourfold
+    assert paces[-1] == phase.pace.steps
+    assert (0, 0) == (at_the_end.step, at_the_end.samples)
