@@ -11,5 +11,5 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     """Every test begins with the same seeds and with no layer names used up."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(0)

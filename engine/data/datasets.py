@@ -25,6 +25,8 @@ class DatasetSource(Source):
         self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
         self.length = cardinality if cardinality > 0 else None
         self.spec = dataset.element_spec
+        if self._is_distributed:  # what one replica gets of a batch
+            self.spec = keras.tree.map_structure(lambda leaf: tf.nest.flatten(leaf, True)[0], self.spec)
         if not self._is_distributed:
             _refuse_unbatched(self.spec)
 

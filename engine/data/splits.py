@@ -29,6 +29,8 @@ def split_tail(x: Any, y: Any, sample_weight: Any, fraction: float) -> tuple[Any
             "validation_split needs arrays, but x is a dataset. Split it yourself, for example with "
             "dataset.take and dataset.skip, and give the second part as validation_data."
         )
+    if x is None:
+        raise DataError("x is None: give x as arrays.")
     arrays = tuple(to_arrays(*pair) for pair in (("x", x), ("y", y), ("sample_weight", sample_weight)))
     num_samples = len(next((leaf for leaf in keras.tree.flatten(arrays[0]) if leaf is not None), ()))
     cut = int(num_samples * (1.0 - fraction))  # as Keras rounds it
