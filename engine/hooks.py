@@ -27,10 +27,10 @@ from typing import Any, Literal
 
 import attrs
 import keras
-import numpy as np
 import tensorflow as tf
 
 from engine.errors import ConfigError
+from engine.replay import Replay
 
 Logs = dict[str, float]
 Phase = Literal["train", "test", "predict"]
@@ -128,7 +128,7 @@ class Hooks:
         for _, method in self._who(f"on_{phase}_batch_end"):
             method(batch, logs)
 
-    def replay(self, phase: Phase, replay: "Replay", *, begun: bool = False) -> None:
+    def replay(self, phase: Phase, replay: Replay, *, begun: bool = False) -> None:
         """Tells the listeners of a block of steps, batch by batch, as if each had just been done.
 
         Args:
@@ -231,39 +231,6 @@ class Hooks:
             found = ((callback, _listening(callback, hook)) for callback in self.callbacks)
             self._listeners[hook] = [(callback, method) for callback, method in found if method is not None]
         return self._listeners[hook]
-
-
-@attrs.frozen(eq=False)
-class Replay:
-    """A block of steps as callbacks see it.
-
-    Attributes:
-        names: Names of the columns.
-        first_batch: Index in the epoch of the block's first batch.
-        first_step: Steps of the run before the block.
-        first_sample: Samples of the run before the block.
-        sizes: Samples of each step, (steps,).
-        running: Values since the epoch began, after each step, (steps, columns).
-        values: Values of each step itself, (steps, columns).
-    """
-
-    names: tuple[str, ...]
-    first_batch: int
-    first_step: int
-    first_sample: int
-    sizes: Any
-    running: Any
-    values: Any
-
-    def batches(self) -> Any:
-        """For each step: its batch index, its number in the run, the samples so far, logs and its own values."""
-        by_name = np.argsort(self.names)  # logs are sorted by name, as in Keras
-        names = [self.names[column] for column in by_name]
-        running, values = self.running[:, by_name].tolist(), self.values[:, by_name].tolist()
-        samples = (self.first_sample + np.cumsum(self.sizes)).tolist()
-        for i, (now, own, seen) in enumerate(zip(running, values, samples, strict=True)):
-            logs, step_logs = dict(zip(names, now, strict=True)), dict(zip(names, own, strict=True))
-            yield self.first_batch + i, self.first_step + i + 1, seen, logs, step_logs
 
 
 def _flatten(callbacks: Any) -> Any:

@@ -18,10 +18,11 @@ import keras
 
 from engine.cadence import Pace
 from engine.data import Reader, given_batch
-from engine.hooks import Hooks, Replay
+from engine.hooks import Hooks
 from engine.loop import Loop, Rows
 from engine.metrics import Logs, RunningMeans, set_aside
 from engine.progress import Progress
+from engine.replay import Replay
 
 
 @attrs.define(eq=False)

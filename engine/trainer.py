@@ -20,8 +20,6 @@ scores = trainer.evaluate(x_test, y_test)
 ```
 """
 
-import functools
-import operator
 from collections.abc import Callable, Collection
 from typing import Any, Literal
 
@@ -47,7 +45,7 @@ from engine.data import ClassWeight, Reader, Source, open_source, split_tail
 from engine.evaluation import Evaluation
 from engine.fitting import Fit
 from engine.hooks import Hooks
-from engine.loop import Loop, PredictLoop
+from engine.loops import Loops
 from engine.metrics import in_keras_order
 from engine.phase import Phase
 from engine.prediction import Prediction
@@ -114,11 +112,8 @@ class Trainer:
         check_jit(jit_compile, run_eagerly=run_eagerly, strategy=self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
         self._steps_per_execution = steps_per_execution
-        self._jit_compile = jit_compile
-        self._run_eagerly = run_eagerly
+        self._loops = Loops(task=self._task, strategy=self._strategy, jit_compile=jit_compile, run_eagerly=run_eagerly)
         self._seed = None if seed is None else at_least(0, "seed", seed)
-        self._loops: dict[str, Any] = {}
-        self._ingredients: list[Any] = []
 
     @property
     def model(self) -> keras.Model:
@@ -291,7 +286,7 @@ class Trainer:
         """
         source = open_source(x, batch_size=batch_size)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
-        loop = self._loop("predict", lambda: PredictLoop(self._task.predict_step, **self._execution()))
+        loop = self._loops.of_prediction()
         reader = Reader(source, self._strategy)
         loop.trace(reader.walk.pull, reader.walk.signature())
         pace = pace_of(self._steps_per_execution, self.model)
@@ -309,26 +304,8 @@ class Trainer:
             self._task.build(source.spec, kind)
         if source.targets is not None:
             self._task.check_targets(source.targets)
-        step = {"train": self._task.train_step, "test": self._task.test_step}[kind]
-        results = functools.partial(self._task.results, kind)
-        loop = self._loop(kind, lambda: Loop(step, results, **self._execution()))
-        return Phase(kind, loop, hooks, self._task.live_metrics(kind), pace_of(self._steps_per_execution, self.model))
-
-    def _loop(self, kind: str, make: Callable[[], Any]) -> Any:
-        """The loop of this kind, kept from fit to fit until the model is compiled anew or frozen otherwise."""
-        current = self._task.ingredients()
-        if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
-            self._loops.clear()
-        self._ingredients = current
-        if kind not in self._loops:
-            self._loops[kind] = make()
-        return self._loops[kind]
-
-    def _execution(self) -> dict[str, Any]:
-        """How the loops of this trainer are compiled."""
-        eager = self.model.run_eagerly or self._run_eagerly
-        jit = self.model.jit_compile if self._jit_compile is None else self._jit_compile
-        return {"strategy": self._strategy, "jit_compile": bool(jit), "run_eagerly": eager}
+        pace = pace_of(self._steps_per_execution, self.model)
+        return Phase(kind, self._loops.of(kind), hooks, self._task.live_metrics(kind), pace)
 
     def _hooks(
         self, callbacks: Any, verbose: Verbose, *, epochs: int, steps: int | None, is_fit: bool = False

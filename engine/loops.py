@@ -1,0 +1,60 @@
+"""The compiled loops of a task, kept from call to call until what they are made from changes."""
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import tensorflow as tf
+
+from engine.loop import Loop, PredictLoop
+from engine.task import Phase, Task
+
+
+@attrs.define(eq=False, kw_only=True)
+class Loops:
+    """Makes each loop when it is first asked for.
+
+    A model compiled anew, or with other weights trainable, gets new ones; Keras goes on with the old.
+
+    Attributes:
+        task: Whose steps are compiled.
+        strategy: Where the replicas are.
+        jit_compile: Whether XLA compiles the step; None: as the model was compiled.
+        run_eagerly: Whether steps run as plain Python, though the model may not be compiled so.
+    """
+
+    task: Task
+    strategy: tf.distribute.Strategy
+    jit_compile: bool | None
+    run_eagerly: bool
+    _kept: dict[str, Any] = attrs.field(init=False, factory=dict)
+    _ingredients: list[Any] = attrs.field(init=False, factory=list)
+
+    def of(self, phase: Phase) -> Loop:
+        """The loop of the task's train or test step."""
+        step = {"train": self.task.train_step, "test": self.task.test_step}[phase]
+        results = functools.partial(self.task.results, phase)
+        loop: Loop = self._keep(phase, lambda: Loop(step, results, **self._execution()))
+        return loop
+
+    def of_prediction(self) -> PredictLoop:
+        """The loop of the task's predict step."""
+        loop: PredictLoop = self._keep("predict", lambda: PredictLoop(self.task.predict_step, **self._execution()))
+        return loop
+
+    def _keep(self, name: str, make: Callable[[], Any]) -> Any:
+        current = self.task.ingredients()
+        if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
+            self._kept.clear()
+        self._ingredients = current
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def _execution(self) -> dict[str, Any]:
+        model = self.task.model
+        jit_compile = model.jit_compile if self.jit_compile is None else self.jit_compile
+        run_eagerly = model.run_eagerly or self.run_eagerly
+        return {"strategy": self.strategy, "jit_compile": bool(jit_compile), "run_eagerly": run_eagerly}
