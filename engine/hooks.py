@@ -62,7 +62,7 @@ class Callback(keras.callbacks.Callback):
         """Called on every way out that is not a normal end, Ctrl-C included; in a fit, before `on_train_end`."""
 
     def forget_run(self) -> None:
-        """Begins with nothing of an earlier run: called by a Trainer when it starts and when it is done."""
+        """Keeps nothing of a run that is over; a Trainer calls it then."""
         self.step_logs, self.step, self.samples, self.step_graph = {}, 0, 0, None
 
 
