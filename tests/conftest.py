@@ -13,3 +13,9 @@ def _seed() -> None:
     """Every test begins with the same seeds and with no layer names used up."""
     keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def two_replicas() -> tf.distribute.MirroredStrategy:
+    """The one strategy of all tests: two of them number their collectives alike, and TensorFlow mixes these up."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -15,9 +15,9 @@ from tests.helpers import NUM_CLASSES, Recorder, samples
 TOLERANCE = 1e-6
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+@pytest.fixture
+def strategy(two_replicas):
+    return two_replicas
 
 
 def model_in(scope, **compile_arguments):

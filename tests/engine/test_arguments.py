@@ -21,11 +21,6 @@ from engine.errors import ConfigError, DataError
 from engine.task import Supervised
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def compiled(**arguments):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="mine")
     model.compile("sgd", "mse", **arguments)

@@ -46,11 +46,6 @@ def value_of(loss, y, y_pred):
         return None
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def mistaken(loss, pairs, in_one_to_one, *, dtype="float32"):
     """The pairs of shapes that are accepted though Keras makes something else of them, or refused though it does not.
 

@@ -46,11 +46,6 @@ def floatx():
     keras.config.set_floatx(before)
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def source_of(x, y=None, sample_weight=None, *, batch_size=4, shuffle=False, seed=1):
     return ArraySource.of(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=seed)
 

@@ -11,11 +11,6 @@ X = np.arange(22, dtype="float32").reshape(11, 2)
 Y = np.arange(11)
 
 
-@pytest.fixture(scope="module")
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def known():
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)
 

@@ -149,10 +149,9 @@ def test_taking_a_batch_does_not_use_it_up():
     assert 0 == reader.position
 
 
-def test_a_reader_reads_for_the_replicas_of_its_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    reader = Reader(open_source(np.arange(6), batch_size=4), strategy)
-    shares = strategy.experimental_local_results(reader.take())
+def test_a_reader_reads_for_the_replicas_of_its_strategy(two_replicas):
+    reader = Reader(open_source(np.arange(6), batch_size=4), two_replicas)
+    shares = two_replicas.experimental_local_results(reader.take())
 
     assert [[0, 1], [2, 3]] == [share.numpy().tolist() for share in shares]
 
