@@ -47,13 +47,10 @@ class Prediction:
         return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *blocks)
 
     def _run_block(self, done: int) -> tuple[Any, Any]:
-        candidates = (
-            self.pace.steps,
-            None if self.steps is None else self.steps - done,
-            self.reader.batches_left(),
-        )
         if self.hooks.acts("predict"):
             return self._run_one(done)
+        limit = None if self.steps is None else self.steps - done
+        candidates = (self.pace.steps, limit, self.reader.batches_left())
         steps = min(n for n in candidates if n is not None)
         walk, begin = self.reader.walk, time.perf_counter()
         sizes, outputs = self.loop.run(walk.pull, walk.cursor(self.reader.position), steps)
