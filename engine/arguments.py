@@ -4,6 +4,7 @@ Everything here runs before the first step. An argument that is wrong raises a `
 was given, what was expected and how to fix it.
 """
 
+import warnings
 from typing import Any
 
 import keras
@@ -11,15 +12,19 @@ import numpy as np
 import tensorflow as tf
 
 from engine.cadence import Pace
-from engine.data import Source, open_source
+from engine.data import Source, makes_batches, open_source
 from engine.errors import ConfigError, DataError
 from engine.task import Supervised, Task
 
 
-def task_of(task: Any, compile_arguments: dict[str, Any], *, run_eagerly: bool = False) -> Task:
+def task_of(
+    task: Any, compile_arguments: dict[str, Any], *, run_eagerly: bool = False, report_terms: bool = False
+) -> Task:
     """The task that a user means: a Task itself, or a model, compiled here if it is not yet."""
     given = {name: value for name, value in compile_arguments.items() if value is not None}
     if isinstance(task, Task):
+        if report_terms:
+            raise ConfigError("report_terms=True beside an engine.Task, which returns what it likes to be logged.")
         if given:
             raise ConfigError(f"{', '.join(given)} cannot be given beside an engine.Task, which holds its own.")
         return task
@@ -35,7 +40,7 @@ def task_of(task: Any, compile_arguments: dict[str, Any], *, run_eagerly: bool =
         )
     if given:
         model.compile(**given)
-    return Supervised(model, run_eagerly=run_eagerly)
+    return Supervised(model, run_eagerly=run_eagerly, report_terms=report_terms)
 
 
 def strategy_of(model: keras.Model, strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
@@ -68,6 +73,28 @@ def check_shares(source: Source, strategy: tf.distribute.Strategy) -> None:
             f"The last batch of {smallest} samples cannot be dealt to {replicas} replicas. Choose a batch_size that "
             f"leaves at least {replicas} samples for it, or leave out the last {smallest}."
         )
+
+
+def warn_of_pixels(spec: Any, model: keras.Model) -> None:
+    """Says so where images of uint8, pixels from 0 to 255, go straight into a layer with weights."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(spec)
+    shapes = [leaf.shape for leaf in keras.tree.flatten(x) if leaf is not None and leaf.dtype == tf.uint8]
+    if any(shape.rank == 4 for shape in shapes) and _weighs_first(model):
+        warnings.warn(
+            f"x holds images of dtype uint8, shape {tuple(shapes[0])}, and the model {model.name!r} begins with a layer "
+            "of weights: pixels up to 255 train badly. Give x / 255.0, or put keras.layers.Rescaling(1 / 255) first.",
+            stacklevel=3,
+        )
+
+
+def _weighs_first(model: keras.Model) -> bool:
+    """Whether the first layer that does more than move values about is a convolution or dense."""
+    if type(model).__name__ not in ("Sequential", "Functional"):
+        return False  # its call may do anything
+    moving = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Flatten, keras.layers.Permute)
+    first = next((layer for layer in model.layers if not isinstance(layer, moving)), None)
+    weighing = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return isinstance(first, weighing)
 
 
 def pace_of(steps_per_execution: int | str | None, model: keras.Model) -> Pace:
@@ -112,22 +139,40 @@ def steps_of(source: Source, steps: int | None, name: str) -> int | None:
     Raises:
         DataError: The data never ends and no number was given.
     """
-    if steps is not None:
-        return at_least(1, name, steps)
-    if source.is_endless:
+    if steps is None:
+        if source.is_endless:
+            raise DataError(
+                f"The data is endless (it repeats without a count), and {name} is not given. Give {name}, or a "
+                "count: dataset.repeat(count)."
+            )
+        return source.length
+    if source.length is not None and source.length < steps:
         raise DataError(
-            f"The dataset is endless (it repeats without a count), and {name} is not given. Give {name}, or a "
-            "count: dataset.repeat(count)."
+            f"{name}={steps}, but the data has {source.length} batches. Give {name}={source.length} or less, or repeat "
+            "the data: dataset.repeat()."
         )
-    return source.length
+    return steps
 
 
-def open_validation(data: Any, batch_size: int | None) -> Source:
-    """`validation_data`: a dataset, or (x, y) or (x, y, sample_weight)."""
-    if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+def capped(name: str, value: int | None, most: int | None) -> int | None:
+    """The number, or less where Keras is set to run less (`keras.config.max_epochs()`), for debugging."""
+    if not most or (value is not None and value <= most):
+        return value
+    warnings.warn(f"Limiting {name} to {most}, as keras.config says.", stacklevel=3)
+    return most
+
+
+def capped_steps(name: str, steps: int | None) -> int | None:
+    """The steps asked for, checked, or fewer where `keras.config.max_steps_per_epoch()` says so."""
+    return capped(name, None if steps is None else at_least(1, name, steps), keras.config.max_steps_per_epoch())
+
+
+def open_validation(data: Any, batch_size: int | None, steps: int | None) -> Source:
+    """`validation_data`: something that makes batches; (x,), (x, y) or (x, y, sample_weight); or x alone."""
+    if makes_batches(data):
         return open_source(data)
-    if not isinstance(data, (tuple, list)) or not 2 <= len(data) <= 3:
+    if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
         raise ConfigError(
-            f"validation_data is {type(data).__name__}, where (x, y), (x, y, sample_weight) or a dataset was expected."
+            f"validation_data has {len(data)} parts, where (x, y), (x, y, sample_weight) or a dataset was expected."
         )
-    return open_source(*data, batch_size=batch_size)
+    return open_source(*keras.utils.unpack_x_y_sample_weight(data), batch_size=batch_size, steps=steps)

@@ -159,6 +159,10 @@ class Pace:
     _GROWTH = 4
     _MOST_STEPS = 1 << 16  # bounds the rows a block brings back to some megabytes
 
+    def steps_within(self, *limits: int | None) -> int:
+        """Steps of the next block, cut at those of the limits that are known."""
+        return min([self.steps, *(limit for limit in limits if limit is not None)])
+
     def after(self, *, steps: int, seconds: float) -> "Pace":
         """The pace when a block of `steps` steps has taken `seconds`."""
         if not self.target_seconds or not steps:

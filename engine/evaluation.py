@@ -12,9 +12,10 @@ import warnings
 
 import attrs
 
+from engine.columns import Logs
 from engine.data import Reader, Source
 from engine.errors import DataError
-from engine.metrics import Logs, set_aside
+from engine.metrics import set_aside
 from engine.phase import Phase
 from engine.progress import Progress
 from engine.task import Task
@@ -41,6 +42,7 @@ class Evaluation:
         model, hooks = self.task.model, self.phase.hooks
         model.stop_evaluating = False
         hooks.call("on_test_begin", {})
+        self.phase.renew()
         model.reset_metrics()
         self.phase.reset()
         self._test()
@@ -57,15 +59,17 @@ class Evaluation:
 
     def log_names(self) -> list[str]:
         """What the logs beside training will be called; known once the step is traced."""
-        return [f"val_{name}" for name in self.phase.loop.names]
+        return [f"val_{name}" for name in self.phase.loop.columns.names]
 
     def _test(self) -> None:
         reader, progress = Reader(self.source, self.phase.loop.strategy), Progress()
+        reader.begin_epoch(0)
         while not reader.is_exhausted and progress.batch != self.steps:
             limit = None if self.steps is None else self.steps - progress.batch
             progress = self.phase.block(reader, progress, limit)
             if self.task.model.stop_evaluating:
                 break
+        reader.end_epoch()
         if progress.batch == 0:
             raise DataError("The data to evaluate on gave no batch. Give at least one.")
         if self.steps is not None and reader.is_exhausted and progress.batch < self.steps:

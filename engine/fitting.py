@@ -18,10 +18,10 @@ import warnings
 import attrs
 
 from engine.cadence import Plan
+from engine.columns import Logs
 from engine.data import Reader
 from engine.errors import DataError
 from engine.evaluation import Evaluation
-from engine.metrics import Logs
 from engine.phase import Phase
 from engine.progress import Progress
 from engine.task import Task
@@ -82,8 +82,10 @@ class Fit:
         self.train.reset()
         self.reader.begin_epoch(epoch)
         hooks.call("on_epoch_begin", epoch, {})
+        self.train.renew()
         self.task.model.reset_metrics()  # after the hook, which may have evaluated
         self._run_blocks()
+        self.reader.end_epoch()
         self.task.publish(self.train.means)
         self._validate_if_due(self.progress, self.progress.next_epoch())
         self.logs = dict(sorted((self.train.logs() | self._validated).items()))  # as Keras sorts them

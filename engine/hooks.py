@@ -29,10 +29,10 @@ import attrs
 import keras
 import tensorflow as tf
 
+from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.replay import Replay
 
-Logs = dict[str, float]
 Phase = Literal["train", "test", "predict"]
 
 

@@ -11,7 +11,7 @@ return {"loss": (of_samples(loss), size)}           # log this
 ```
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -54,6 +54,58 @@ def share_of_batch(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     mine = tf.cast(size, loss.dtype)
     everyone = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
     return loss * mine * tf.cast(replicas, loss.dtype) / everyone
+
+
+def terms_of(model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The parts that a loss is the sum of, each by its name; right after `compute_loss`, in the same context.
+
+    ```text
+    loss
+    ├── loss/data                    what targets and outputs were compared by
+    │   └── loss/data/<output>       each output's, times its weight, where there are several
+    ├── loss/regularization          weight regularizers
+    └── loss/<layer>                 `add_loss` and activity regularizers of that layer, or of the model itself
+    ```
+
+    Args:
+        model: The model whose `compute_loss` gave the total. `model.losses` are those of its last call.
+        total: The loss of this replica's own samples (see `of_samples`).
+        outputs: The contribution of each output; empty for a single one.
+
+    Returns:
+        Scalars; those of the first level add up to the total.
+    """
+    regularizers = sum(weight.regularizer is not None for weight in model.trainable_weights)
+    added = [_scalar(term) for term in model.losses]
+    own, regularization = added[: len(added) - regularizers], added[len(added) - regularizers :]
+    terms: dict[str, tf.Tensor] = {"loss/regularization": tf.add_n(regularization)} if regularization else {}
+    for name, term in zip(_layers_of_losses(model), own, strict=True):
+        terms[f"loss/{name}"] = terms.get(f"loss/{name}", 0.0) + term
+    data = total - tf.add_n(added) if added else total
+    return {"loss/data": data, **terms} | {f"loss/data/{name}": term for name, term in outputs.items()}
+
+
+def outputs_of(model: keras.Model) -> dict[str, tf.Tensor]:
+    """What each output adds to the data loss where several losses were compiled: their values times their weights.
+
+    Keras logs these losses without their weights, which are nowhere public.
+    """
+    compiled, found = model._compile_loss, dict[str, Any]()
+    for part, tracker in zip(compiled._flat_losses, compiled.metrics, strict=True):
+        value = tracker.result() if part.loss_weights is None else tracker.result() * part.loss_weights
+        found[part.name] = found.get(part.name, 0.0) + value
+    return found
+
+
+def _layers_of_losses(model: keras.Model) -> list[str]:
+    """For each term of `model.losses` that is no weight regularizer, the name of the layer that added it."""
+    # Keras has no public way to ask: the order is that of its own `Layer.losses`.
+    layers = [model, *model._flatten_layers(include_self=False)]
+    return [layer.name for layer in layers for _ in layer._get_own_losses()]
+
+
+def _scalar(term: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.reduce_sum(term), keras.config.floatx())
 
 
 def check_replicable(loss: Any, *, is_weighted: bool = False) -> None:

@@ -6,7 +6,7 @@ total and its weight: `batch_means` asks the metric itself for these, through Ke
 own) keeps its variables, updated in the graph as Keras would.
 
 ```python
-means = RunningMeans(("accuracy", "loss"), averaged=(True, True))
+means = RunningMeans(Columns(("accuracy", "loss"), averaged=(True, True)))
 means.extend(values, weights)  # (steps, 2) each, as a block of steps brought them
 means.logs()                   # {"accuracy": 0.91, "loss": 0.3}: since the epoch began
 ```
@@ -22,7 +22,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-Logs = dict[str, float]
+from engine.columns import Columns, Logs
+from engine.errors import ConfigError
+
 NamedMetrics = dict[str, keras.metrics.Metric]
 
 
@@ -31,12 +33,22 @@ def named(metrics: Sequence[keras.metrics.Metric]) -> NamedMetrics:
 
     The bundle alone knows what it calls its metrics (output prefixes, `_1` behind doubles), and names its
     results in the order in which it lists them.
+
+    Raises:
+        ConfigError: Two of a bundle would have one name; Keras drops one of them without a word.
     """
     found: NamedMetrics = {}
     for metric in metrics:
         bundled = getattr(metric, "metrics", None)
-        found |= {metric.name: metric} if bundled is None else dict(zip(metric.result(), bundled, strict=True))
+        found |= {metric.name: metric} if bundled is None else _unpacked(list(metric.result()), bundled)
     return found
+
+
+def _unpacked(names: list[str], bundled: Sequence[keras.metrics.Metric]) -> NamedMetrics:
+    if len(names) < len(bundled):  # Keras numbers doubles, and may arrive at a name that is there already
+        given = ", ".join(repr(metric.name) for metric in bundled)
+        raise ConfigError(f"Of the metrics {given} two would have the same name in the logs. Rename one of them.")
+    return dict(zip(names, bundled, strict=True))
 
 
 def is_mean(metric: keras.metrics.Metric) -> bool:
@@ -105,12 +117,10 @@ class RunningMeans:
     Sums are float64: Keras's float32 counters stop counting at 16,777,216 samples.
 
     Attributes:
-        names: What the columns are called.
-        averaged: For each column, whether its values are averaged; otherwise the last one stands.
+        columns: What the columns mean.
     """
 
-    names: tuple[str, ...]
-    averaged: tuple[bool, ...]
+    columns: Columns = attrs.field(factory=Columns)
     _totals: NDArray[np.float64] = attrs.field(init=False)
     _weights: NDArray[np.float64] = attrs.field(init=False)
 
@@ -119,8 +129,8 @@ class RunningMeans:
 
     def reset(self) -> None:
         """Begins anew."""
-        self._totals = np.zeros(len(self.names))
-        self._weights = np.zeros(len(self.names))
+        width = sum(self.columns.widths)
+        self._totals, self._weights = np.zeros(width), np.zeros(width)
 
     def extend(self, values: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
         """Adds steps and returns the running value of every column after each of them.
@@ -132,7 +142,7 @@ class RunningMeans:
         Returns:
             float64, (steps, columns).
         """
-        keeps = np.asarray(self.averaged, bool)
+        keeps = self.columns.is_averaged
         weighted = np.where(weights == 0, 0.0, values) * weights
         # One sum from the epoch's first step on, so that no bit depends on where a block ends.
         totals = np.cumsum(np.vstack([self._totals, weighted]), axis=0)[1:]
@@ -144,13 +154,15 @@ class RunningMeans:
         return np.where(keeps, means, values)
 
     def logs(self) -> Logs:
-        """Name -> value since the epoch began, plain floats, sorted by name as Keras sorts them."""
+        """Name -> value since the epoch began, sorted by name as Keras sorts them."""
         means = np.divide(self._totals, self._weights, out=np.zeros_like(self._totals), where=self._weights != 0)
-        return dict(sorted(zip(self.names, means.tolist(), strict=True)))
+        (logs,) = self.columns.logs(means[None]) or [{}]
+        return logs
 
     def publish(self, metrics: NamedMetrics) -> None:
         """Writes the means into their metric objects, for whoever reads `metric.result()` afterwards."""
-        for name, total, weight in zip(self.names, self._totals, self._weights, strict=True):
-            if name in metrics and is_mean(metrics[name]):
-                metrics[name].total.assign(total)
-                metrics[name].count.assign(weight)
+        (totals,), (weights,) = (self.columns.logs(row[None]) or [{}] for row in (self._totals, self._weights))
+        for name, metric in metrics.items():
+            if name in totals and is_mean(metric):
+                metric.total.assign(totals[name])
+                metric.count.assign(weights[name])

@@ -11,18 +11,21 @@ Phase.block(reader, limit, progress)
 
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import keras
 
 from engine.cadence import Pace
+from engine.columns import Logs
 from engine.data import Reader, given_batch
 from engine.hooks import Hooks
 from engine.loop import Loop, Rows
-from engine.metrics import Logs, RunningMeans, set_aside
+from engine.loops import Loops
+from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
 from engine.replay import Replay
+from engine.task import Task
 
 
 @attrs.define(eq=False)
@@ -31,22 +34,42 @@ class Phase:
 
     Attributes:
         kind: "train" or "test".
-        loop: The compiled step.
+        task: What is trained.
+        loops: Where the compiled step comes from.
+        spec: One batch, nested `tf.TensorSpec`.
         hooks: Who is told.
-        live: Metrics whose state the steps count on; a callback that evaluates finds and leaves them untouched.
         pace: How long the next block is.
+        loop: The compiled step.
+        live: Metrics whose state the steps count on; a callback that evaluates finds and leaves them untouched.
+        means: The values since the phase began.
     """
 
     kind: Literal["train", "test"]
-    loop: Loop
+    task: Task
+    loops: Loops
+    spec: Any
     hooks: Hooks
-    live: Sequence[keras.metrics.Metric]
     pace: Pace
-    means: RunningMeans = attrs.field(init=False, factory=lambda: RunningMeans((), ()))
+    loop: Loop = attrs.field(init=False)
+    live: Sequence[keras.metrics.Metric] = attrs.field(init=False)
+    means: RunningMeans = attrs.field(init=False, factory=RunningMeans)
+
+    def __attrs_post_init__(self) -> None:
+        self._prepare()
+
+    def renew(self) -> None:
+        """Takes up what a callback may have changed: a model compiled anew, or other weights trainable."""
+        if self.loops.of(self.kind) is not self.loop:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        with self.loops.strategy.scope():
+            self.task.build(self.spec, self.kind)
+        self.loop, self.live = self.loops.of(self.kind), self.task.live_metrics(self.kind)
 
     def reset(self) -> None:
         """Begins the running means anew."""
-        self.means = RunningMeans((), ())
+        self.means = RunningMeans()
 
     def block(self, reader: Reader, progress: Progress, limit: int | None) -> Progress:
         """Runs one block of steps, replays it, and returns how far that has come.
@@ -63,6 +86,7 @@ class Phase:
         self.pace = self.pace.after(steps=len(rows), seconds=seconds)
         if len(rows):
             self._replay(rows, progress, begun=acts)
+        reader.raise_error()  # after the replay: the steps before it are done
         return progress.advance(steps=len(rows), samples=int(rows.sizes.sum()), seconds=seconds)
 
     def trace(self, reader: Reader) -> None:
@@ -77,8 +101,7 @@ class Phase:
         return self.means.logs()
 
     def _run_many(self, reader: Reader, limit: int | None) -> Rows:
-        walk, candidates = reader.walk, (self.pace.steps, limit, reader.batches_left())
-        steps = min(steps for steps in candidates if steps is not None)
+        walk, steps = reader.walk, self.pace.steps_within(limit, reader.batches_left())
         rows = self.loop.run(walk.pull, walk.cursor(reader.position), steps)
         reader.advance(len(rows), ended=len(rows) < steps)
         return rows
@@ -96,10 +119,10 @@ class Phase:
         return rows
 
     def _replay(self, rows: Rows, progress: Progress, *, begun: bool) -> None:
-        if not self.means.names:
-            self.means = RunningMeans(rows.names, rows.averaged)
+        if not self.means.columns.names:
+            self.means = RunningMeans(rows.columns)
         running = self.means.extend(rows.values, rows.weights)
-        block = Replay(rows.names, progress.batch, progress.step, progress.samples, rows.sizes, running, rows.values)
+        block = Replay(rows.columns, progress.batch, progress.step, progress.samples, rows.sizes, running, rows.values)
         if self.hooks.listens(self.kind):
             with set_aside(self.live):
                 self.hooks.replay(self.kind, block, begun=begun)

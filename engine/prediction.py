@@ -1,14 +1,25 @@
-"""One prediction: every batch through the model, in blocks, the outputs in one nest of arrays."""
+"""One prediction: every batch through the model, in blocks where that is possible, the outputs in one nest.
+
+```text
+run
+├── on_predict_begin
+├── blocks of steps, then replayed batch by batch        outputs whose rows are all of one shape
+│   or on_predict_batch_begin ── step ── ..._end         other outputs, or a callback that acts on batches
+└── on_predict_end
+```
+"""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import keras
 import numpy as np
+import tensorflow as tf
 
 from engine.cadence import Pace
-from engine.data import Reader, given_batch
+from engine.data import Reader
 from engine.errors import DataError
 from engine.hooks import Hooks
 from engine.loop import PredictLoop
@@ -31,50 +42,75 @@ class Prediction:
     reader: Reader
     pace: Pace
     steps: int | None
+    _done: int = attrs.field(init=False, default=0)
+    _outputs: list[Any] = attrs.field(init=False, factory=list)
 
     def run(self) -> Any:
-        """The outputs of all samples, in the model's output structure, NumPy arrays."""
-        model, blocks, done = self.hooks.model, [], 0
+        """The outputs of all samples, in the model's output structure: see `joined`."""
+        model = self.hooks.model
         model.stop_predicting = False
         self.hooks.call("on_predict_begin", {})
-        while not (self.reader.is_exhausted or done == self.steps or model.stop_predicting):
-            sizes, outputs = self._run_block(done)
-            done += len(sizes)
-            blocks += [outputs] if len(sizes) else []
+        self.reader.begin_epoch(0)
+        run_next = self._run_one if self.hooks.acts("predict") or not self.loop.makes_blocks else self._run_block
+        while not (self.reader.is_exhausted or self._done == self.steps or model.stop_predicting):
+            run_next()
+            self.reader.raise_error()
+        self.reader.end_epoch()
         self.hooks.call("on_predict_end", {})
-        if not blocks:
+        if not self._outputs:
             raise DataError("The data to predict gave no batch. Give at least one.")
-        return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *blocks)
+        return keras.tree.map_structure(lambda *parts: joined(parts), *self._outputs)
 
-    def _run_block(self, done: int) -> tuple[Any, Any]:
-        if self.hooks.acts("predict"):
-            return self._run_one(done)
-        limit = None if self.steps is None else self.steps - done
-        candidates = (self.pace.steps, limit, self.reader.batches_left())
-        steps = min(n for n in candidates if n is not None)
+    def _run_block(self) -> None:
+        left = None if self.steps is None else self.steps - self._done
+        steps = self.pace.steps_within(left, self.reader.batches_left())
         walk, begin = self.reader.walk, time.perf_counter()
         sizes, outputs = self.loop.run(walk.pull, walk.cursor(self.reader.position), steps)
         self.pace = self.pace.after(steps=len(sizes), seconds=time.perf_counter() - begin)
         self.reader.advance(len(sizes), ended=len(sizes) < steps)
         if len(sizes):
-            self._replay(done, sizes, outputs)
-        return sizes, outputs
+            self._replay(sizes, outputs)
+            self._keep(outputs, len(sizes))
 
-    def _run_one(self, done: int) -> tuple[Any, Any]:
+    def _run_one(self) -> None:
         """One step between its two hooks; without a batch there is no hook either."""
         batch = self.reader.take()
         self.reader.advance(int(batch is not None), ended=batch is None)
-        if batch is None:
-            return (), None
-        self.hooks.batch_begin("predict", done)
-        sizes, outputs = self.loop.run(given_batch, batch, 1)
-        self.hooks.batch_end("predict", done, {"outputs": outputs})
-        return sizes, outputs
+        if batch is not None:
+            self.hooks.batch_begin("predict", self._done)
+            outputs = self.loop.run_one(batch)
+            self.hooks.batch_end("predict", self._done, {"outputs": outputs})
+            self._keep(outputs, 1)
 
-    def _replay(self, first: int, sizes: Any, outputs: Any) -> None:
+    def _keep(self, outputs: Any, steps: int) -> None:
+        self._outputs.append(outputs)
+        self._done += steps
+
+    def _replay(self, sizes: Any, outputs: Any) -> None:
         if not self.hooks.listens("predict"):
             return
-        for i, (end, size) in enumerate(zip(np.cumsum(sizes), sizes, strict=True)):
+        for batch, (end, size) in enumerate(zip(np.cumsum(sizes), sizes, strict=True), self._done):
             of_batch = keras.tree.map_structure(lambda leaf, end=end, size=size: leaf[end - size : end], outputs)
-            self.hooks.batch_begin("predict", first + i)
-            self.hooks.batch_end("predict", first + i, {"outputs": of_batch})
+            self.hooks.batch_begin("predict", batch)
+            self.hooks.batch_end("predict", batch, {"outputs": of_batch})
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """One output of several batches as one.
+
+    Returns:
+        A NumPy array; a ragged tensor where batches differ in another axis than the first, as in Keras; a
+        ragged or sparse tensor where the model gives one.
+    """
+    if isinstance(parts[0], tf.SparseTensor):
+        return tf.sparse.concat(0, parts)
+    if isinstance(parts[0], tf.RaggedTensor):
+        return tf.concat(parts, 0)
+    if np.ndim(parts[0]) == 0:
+        return np.stack(parts)
+    lengths = np.array([part.shape[1:] for part in parts])
+    is_ragged = (lengths != lengths[0]).any(0)
+    if not is_ragged.any():
+        return np.concatenate(parts)
+    ragged_rank = int(np.flatnonzero(is_ragged)[-1]) + 1
+    return tf.concat([tf.RaggedTensor.from_tensor(part, ragged_rank=ragged_rank) for part in parts], 0)

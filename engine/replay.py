@@ -1,7 +1,7 @@
 """A block of steps as callbacks see it: batch by batch, each with its true index and its own values.
 
 ```python
-block = Replay(("loss",), 3, 103, 3296, sizes=[32], running=[[0.5]], values=[[0.4]])
+block = Replay(Columns(("loss",), (True,)), 3, 103, 3296, sizes=[32], running=[[0.5]], values=[[0.4]])
 next(block.batches())  # (3, 104, 3328, {"loss": 0.5}, {"loss": 0.4})
 ```
 """
@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-Logs = dict[str, float]
+from engine.columns import Columns, Logs
 
 
 @attrs.frozen(eq=False)
@@ -20,7 +20,7 @@ class Replay:
     """A block of steps as callbacks see it.
 
     Attributes:
-        names: Names of the columns.
+        columns: What the columns mean.
         first_batch: Index in the epoch of the block's first batch.
         first_step: Steps of the run before the block.
         first_sample: Samples of the run before the block.
@@ -29,7 +29,7 @@ class Replay:
         values: Values of each step itself, (steps, columns).
     """
 
-    names: tuple[str, ...]
+    columns: Columns
     first_batch: int
     first_step: int
     first_sample: int
@@ -39,10 +39,7 @@ class Replay:
 
     def batches(self) -> Iterator[tuple[int, int, int, Logs, Logs]]:
         """For each step: its batch index, its number in the run, the samples so far, logs and its own values."""
-        by_name = np.argsort(self.names)  # logs are sorted by name, as in Keras
-        names = [self.names[column] for column in by_name]
-        running, values = (np.asarray(table)[:, by_name].tolist() for table in (self.running, self.values))
+        running, values = (self.columns.logs(table) for table in (self.running, self.values))
         samples = (self.first_sample + np.cumsum(self.sizes)).tolist()
-        for i, (now, own, seen) in enumerate(zip(running, values, samples, strict=True)):
-            logs, step_logs = dict(zip(names, now, strict=True)), dict(zip(names, own, strict=True))
+        for i, (logs, step_logs, seen) in enumerate(zip(running, values, samples, strict=True)):
             yield self.first_batch + i, self.first_step + i + 1, seen, logs, step_logs

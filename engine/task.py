@@ -93,17 +93,19 @@ class Supervised(Task):
     Attributes:
         model: Compiled, unless it shall only predict; built, if it is not yet, from the first batch's shapes.
         run_eagerly: Whether its steps run as plain Python, though it may not be compiled so.
+        report_terms: Whether a step also returns what its loss is the sum of, by name.
     """
 
     model: keras.Model
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
+    report_terms: bool = attrs.field(default=False, kw_only=True)
     _spec: Any = attrs.field(init=False, default=None)
     _y_pred: Any = attrs.field(init=False, default=None)
     _built_for: Any = attrs.field(init=False, default=None)
     _outline: Outline = attrs.field(init=False)
     _takes_training: bool = attrs.field(init=False)
     _bundle: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
-    _trackers: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
+    _trackers: list[keras.metrics.Metric] = attrs.field(init=False, factory=list)
     _standing: metrics.NamedMetrics = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -124,6 +126,7 @@ class Supervised(Task):
             )
         self._build_model(spec)
         if self._overrides(f"{phase}_step"):
+            self._refuse_terms(f"{phase}_step")
             # It may use the targets in any way: what cannot be built from them now is built, or not, by the step.
             with contextlib.suppress(Exception):
                 self._build_metrics(spec)
@@ -182,7 +185,8 @@ class Supervised(Task):
 
     def publish(self, means: metrics.RunningMeans) -> None:
         """To the loss tracker, the compiled metrics and each output's loss."""
-        means.publish({"loss": self._loss_tracker()} | self._bundle | self._trackers)
+        trackers = {tracker.name: tracker for tracker in self._trackers}
+        means.publish({"loss": self._loss_tracker()} | self._bundle | trackers)
 
     def finish(self) -> None:
         """Lets an optimizer that averages weights (EMA) put the averages in their place."""
@@ -204,6 +208,13 @@ class Supervised(Task):
             *model.trainable_weights,
         ]
 
+    def _refuse_terms(self, step: str) -> None:
+        if self.report_terms:
+            raise ConfigError(
+                f"report_terms=True, but {type(self.model).__name__} has a {step} of its own, which computes its loss "
+                "itself. Return the terms from it, or override compute_loss instead."
+            )
+
     def _overrides(self, method: str) -> bool:
         return getattr(type(self.model), method) is not getattr(keras.Model, method)
 
@@ -218,14 +229,16 @@ class Supervised(Task):
         arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
         if "training" in inspect.signature(compute).parameters:
             arguments["training"] = training
-        if self._overrides("compute_loss") or not self._trackers:
-            return compute(**arguments), {}
         # Not in a StatelessScope, where Keras forgets activity losses: the trackers are made to hold this batch only.
-        for tracker in self._trackers.values():
+        for tracker in self._trackers:
             tracker.reset_state()
         loss = compute(**arguments)
+        values = {tracker.name: tracker.result() for tracker in self._trackers}
+        if self.report_terms:
+            outputs = losses.outputs_of(self.model) if self._trackers else {}
+            values |= losses.terms_of(self.model, losses.of_samples(loss), outputs)
         # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
-        return loss, {name: (tracker.result(), batch_size(x)) for name, tracker in self._trackers.items()}
+        return loss, {name: (value, batch_size(x)) for name, value in values.items()}
 
     def _compute_metrics(
         self, loss: tf.Tensor, size: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any
@@ -275,10 +288,10 @@ class Supervised(Task):
         bundles = [metric for metric in compiled if metric.name == "compile_metrics"]
         trackers = [m for m in compiled if not _is_in(m, [self._loss_tracker(), *bundles, *brought])]
         self._bundle = metrics.named(bundles)
-        self._trackers = {} if self._overrides("compute_loss") else metrics.named(trackers)
+        self._trackers = [] if self._overrides("compute_loss") else trackers
         visible = [metric for metric in self.model.metrics if not _is_in(metric, [self._loss_tracker(), *bundles])]
         stateful = {name: metric for name, metric in self._bundle.items() if not metrics.is_mean(metric)}
-        rest = {name: metric for name, metric in metrics.named(visible).items() if name not in self._trackers}
+        rest = metrics.named([metric for metric in visible if not _is_in(metric, self._trackers)])
         self._standing = {} if self._own_metrics else stateful | rest
 
 

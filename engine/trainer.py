@@ -29,6 +29,8 @@ import tensorflow as tf
 
 from engine.arguments import (
     at_least,
+    capped,
+    capped_steps,
     check_jit,
     check_shares,
     is_verbose,
@@ -38,6 +40,7 @@ from engine.arguments import (
     steps_of,
     strategy_of,
     task_of,
+    warn_of_pixels,
 )
 from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.progress_bar import ProgressBar
@@ -74,6 +77,9 @@ class Trainer:
         strategy: Where to train; None: the one in whose scope the model was made.
         seed: With an epoch's number, it decides the order of the samples. None: drawn from NumPy's global
             generator at each `fit`, which `keras.utils.set_random_seed` seeds.
+        report_terms: True: the logs also hold what `loss` is the sum of: `loss/data` (of each output:
+            `loss/data/<output>`), `loss/regularization`, and `loss/<layer>` for `add_loss` and activity
+            regularizers.
 
     Raises:
         ConfigError: An argument is wrong, or two do not go together.
@@ -99,6 +105,7 @@ class Trainer:
         run_eagerly: bool = False,
         strategy: tf.distribute.Strategy | None = None,
         seed: int | None = None,
+        report_terms: bool = False,
     ) -> None:
         compile_arguments = {
             "optimizer": optimizer,
@@ -107,7 +114,7 @@ class Trainer:
             "loss_weights": loss_weights,
             "weighted_metrics": weighted_metrics,
         }
-        self._task = task_of(task, compile_arguments, run_eagerly=run_eagerly)
+        self._task = task_of(task, compile_arguments, run_eagerly=run_eagerly, report_terms=report_terms)
         self._strategy = strategy_of(self.model, strategy)
         check_jit(jit_compile, run_eagerly=run_eagerly, strategy=self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
@@ -177,6 +184,8 @@ class Trainer:
         Examples:
             >>> trainer.fit(x, y, epochs=10, validation_split=0.1, callbacks=[EarlyStopping(patience=2)])
         """
+        epochs = capped("epochs", at_least(0, "epochs", epochs), keras.config.max_epochs()) or 0
+        steps_per_epoch = capped_steps("steps_per_epoch", steps_per_epoch)
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_tail(x, y, sample_weight, validation_split)
         source = open_source(
@@ -184,29 +193,33 @@ class Trainer:
             y,
             sample_weight,
             batch_size=batch_size,
+            steps=steps_per_epoch,
             shuffle=shuffle,
             seed=self._draw_seed(),
             class_weight=class_weight,
         )
         check_shares(source, self._strategy)
+        warn_of_pixels(source.spec, self.model)
+        steps = steps_of(source, steps_per_epoch, "steps_per_epoch")
         plan = Plan(
-            epochs=at_least(0, "epochs", epochs),
-            steps_per_epoch=steps_of(source, steps_per_epoch, "steps_per_epoch"),
+            epochs=epochs,
+            steps_per_epoch=steps_per_epoch,  # without it an epoch is over when its data is, whose length may change
             validation=None if validation_data is None else cadence_of(validation_freq),
             max_steps=None if max_steps is None else at_least(1, "max_steps", max_steps),
             max_seconds=positive_seconds("max_seconds", max_seconds),
         )
-        hooks = self._hooks(callbacks, verbose, epochs=epochs, steps=plan.steps_per_epoch, is_fit=True)
+        hooks = self._hooks(callbacks, verbose, epochs=epochs, steps=steps, is_fit=True)
         reader = Reader(source, self._strategy, steps_per_epoch, at_least(0, "initial_epoch", initial_epoch))
         train = self._phase("train", source, hooks)
         train.trace(reader)
         evaluation = None
         if validation_data is not None:
-            validation = open_validation(validation_data, validation_batch_size or batch_size)
+            validation_steps = capped_steps("validation_steps", validation_steps)
+            validation = open_validation(validation_data, validation_batch_size or batch_size, validation_steps)
             evaluation = self._evaluation(validation, hooks, validation_steps, "validation_steps")
         hooks.set_step_graph(train.loop.graph)
-        if train.loop.names:  # known as soon as the step is traced, but not where it runs eagerly
-            hooks.check_monitors([*train.loop.names, *(evaluation.log_names() if evaluation else ())])
+        if train.loop.columns.names:  # known as soon as the step is traced, but not where it runs eagerly
+            hooks.check_monitors([*train.loop.columns.names, *(evaluation.log_names() if evaluation else ())])
         Fit(
             task=self._task,
             plan=plan,
@@ -251,7 +264,8 @@ class Trainer:
             >>> trainer.evaluate(x_test, y_test)
             {'accuracy': 0.991, 'loss': 0.0286}
         """
-        source = open_source(x, y, sample_weight, batch_size=batch_size)
+        steps = capped_steps("steps", steps)
+        source = open_source(x, y, sample_weight, batch_size=batch_size, steps=steps)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
         logs = _told(self._evaluation(source, hooks, steps, "steps").run, hooks)
         return logs if return_dict else in_keras_order(logs, self.model.metrics)
@@ -284,7 +298,8 @@ class Trainer:
             >>> trainer.predict(x_test).shape
             (10000, 10)
         """
-        source = open_source(x, batch_size=batch_size)
+        steps = capped_steps("steps", steps)
+        source = open_source(x, batch_size=batch_size, steps=steps)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
         loop = self._loops.of_prediction()
         reader = Reader(source, self._strategy)
@@ -300,12 +315,11 @@ class Trainer:
 
     def _phase(self, kind: Literal["train", "test"], source: Source, hooks: Hooks) -> Phase:
         """A phase of training or testing, the model built for its data and the data checked against the model."""
-        with self._strategy.scope():
-            self._task.build(source.spec, kind)
+        pace = pace_of(self._steps_per_execution, self.model)
+        phase = Phase(kind, self._task, self._loops, source.spec, hooks, pace)
         if source.targets is not None:
             self._task.check_targets(source.targets)
-        pace = pace_of(self._steps_per_execution, self.model)
-        return Phase(kind, self._loops.of(kind), hooks, self._task.live_metrics(kind), pace)
+        return phase
 
     def _hooks(
         self, callbacks: Any, verbose: Verbose, *, epochs: int, steps: int | None, is_fit: bool = False

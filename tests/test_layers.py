@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "engine").rglob("*.py"))
 ROOMS = {
-    0: {"errors", "progress", "cadence", "replay", "backend"},
+    0: {"errors", "progress", "cadence", "columns", "replay", "backend"},
     1: {"losses", "metrics", "data", "loop", "hooks", "outline", "checkpoint"},
     2: {"task", "loops", "state", "phase", "evaluation", "fitting", "prediction", "arguments"},
     3: {"trainer"},
@@ -88,8 +88,8 @@ def test_imports_go_down_only(path):
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room_of(path) == "callbacks"], ids=name_of)
-def test_callbacks_know_hooks_and_errors_alone(path):
-    assert rooms_imported_by(path) <= {"hooks", "errors"}
+def test_callbacks_know_hooks_logs_and_errors_alone(path):
+    assert rooms_imported_by(path) <= {"columns", "hooks", "errors"}
 
 
 def test_nobody_but_the_package_itself_knows_the_trainer():
@@ -106,7 +106,7 @@ def test_replicas_are_the_business_of_few_rooms():
     assert {room_of(path) for path in FILES if distributes(path)} <= MAY_DISTRIBUTE
 
 
-@pytest.mark.parametrize("module", ["errors", "progress", "cadence", "replay"])
+@pytest.mark.parametrize("module", ["errors", "progress", "cadence", "columns", "replay"])
 def test_the_bottom_needs_no_tensorflow(module):
     """Plans are made and tested without it; the package itself, which imports everything, is left out here."""
     done = run_python(

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.columns import Logs
 from engine.errors import ConfigError
-from engine.hooks import Callback, Logs
+from engine.hooks import Callback
 
 _TREND_WINDOWS = 20  # the smoothed line of a plot looks at this part of the curve at once
 
@@ -77,7 +78,7 @@ class LossHistory(Callback):
             The path.
 
         Raises:
-            ConfigError: No batch had a value of this name.
+            ConfigError: No batch had a number of this name.
             ModuleNotFoundError: matplotlib is not installed (`pip install keras-training-engine[reports]`).
         """
         from matplotlib.figure import Figure  # here: 0.3 s that only a plot needs
@@ -87,6 +88,8 @@ class LossHistory(Callback):
                 f"name={name!r}: no batch had such a value. There are {', '.join(map(repr, self.batches)) or 'none'}."
             )
         values = np.asarray(self.batches[name])
+        if values.ndim > 1:
+            raise ConfigError(f"name={name!r} is an array of shape {values.shape[1:]} in each batch: no single curve.")
         steps = np.arange(1, len(values) + 1)
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.add_subplot()

@@ -4,9 +4,11 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 from tqdm.auto import tqdm
 
-from engine.hooks import Callback, Logs
+from engine.columns import Logs
+from engine.hooks import Callback
 
 _REFRESH_SECONDS = 0.1  # so often is a bar drawn at most: drawing costs more than a small step
 
@@ -137,4 +139,8 @@ class ProgressBar(Callback):
 
 
 def _words(logs: Logs | None) -> list[str]:
-    return [f"{name}={value:.4g}" for name, value in (logs or {}).items()]
+    return [f"{name}={_four_digits(value)}" for name, value in (logs or {}).items()]
+
+
+def _four_digits(value: Any) -> str:
+    return f"[{' '.join(map(_four_digits, np.ravel(value)))}]" if np.ndim(value) else f"{value:.4g}"

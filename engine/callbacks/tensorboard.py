@@ -4,12 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from engine.columns import Logs
 from engine.errors import ConfigError
-from engine.hooks import Callback, Logs
+from engine.hooks import Callback
 
 _FLUSH_SECONDS = 10  # how old what TensorBoard shows of a running epoch may be
 
@@ -95,13 +97,22 @@ class TensorBoard(Callback):
     def _write(self, run: str, prefix: str, values: Logs | None, step: int) -> None:
         if not values:
             return
-        scalars = [Summary.Value(tag=prefix + name, simple_value=value) for name, value in values.items()]
+        scalars = [Summary.Value(tag=prefix + name, simple_value=value) for name, value in _scalars(values).items()]
         self._writer(run).add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
     def _writer(self, run: str) -> EventFileWriter:
         if run not in self._writers:
             self._writers[run] = EventFileWriter(str(self._log_dir / run), flush_secs=_FLUSH_SECONDS)
         return self._writers[run]
+
+
+def _scalars(values: Logs) -> Logs:
+    """The values, those that are arrays entry by entry: "f1/0", "f1/1"."""
+    found: Logs = {}
+    for name, value in values.items():
+        entries = {f"{name}/{i}": entry for i, entry in enumerate(np.ravel(value))}
+        found |= entries if np.ndim(value) else {name: value}
+    return found
 
 
 def _learning_rate(optimizer: Any) -> Logs:

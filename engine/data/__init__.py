@@ -4,6 +4,14 @@
 `Source`. A source has an order, a length and a spec; a `Pass` is one walk over it, and a `Reader`
 knows where in which pass a run stands.
 
+| data | source | order | length | resuming |
+|---|---|---|---|---|
+| arrays, tensors, pandas, files of arrays | `ArraySource` | (seed, epoch) | known | exact |
+| `keras.utils.PyDataset` | `PyDatasetSource` | (seed, epoch), by batch | known, or endless | exact |
+| `tf.data.Dataset`, distributed or not | `DatasetSource` | its own | known, unknown or endless | read again |
+| PyTorch `DataLoader`, grain | `LoaderSource` | its own | known or unknown | read again |
+| generators, iterators | `IteratorSource` | its own | unknown | none |
+
 ```python
 source = open_source(x_train, y_train, batch_size=32, shuffle=True, seed=1)
 reader = Reader(source, steps_per_epoch=None)
@@ -12,20 +20,33 @@ batch = reader.walk.pull(reader.walk.cursor(0), 0)
 ```
 """
 
+from collections.abc import Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from engine.data.arrays import ArraySource
 from engine.data.datasets import DatasetSource
-from engine.data.source import Pass, Reader, Source, given_batch
+from engine.data.iterables import IteratorSource, LoaderSource
+from engine.data.kinds import is_loader, makes_batches
+from engine.data.py_datasets import PyDatasetSource
+from engine.data.source import Pass, Reader, Resumption, Source, given_batch
 from engine.data.splits import split_tail
 from engine.data.weights import ClassWeight, weigh_arrays, weigh_dataset
 from engine.errors import ConfigError, DataError
 
-__all__ = ["ClassWeight", "Pass", "Reader", "Source", "given_batch", "open_source", "split_tail"]
-
-DEFAULT_BATCH_SIZE = 32
+__all__ = [
+    "ClassWeight",
+    "Pass",
+    "Reader",
+    "Resumption",
+    "Source",
+    "given_batch",
+    "makes_batches",
+    "open_source",
+    "split_tail",
+]
 
 
 def open_source(
@@ -34,6 +55,7 @@ def open_source(
     sample_weight: Any = None,
     *,
     batch_size: int | None = None,
+    steps: int | None = None,
     shuffle: bool | str = False,
     seed: int = 0,
     class_weight: ClassWeight | None = None,
@@ -41,11 +63,13 @@ def open_source(
     """Opens what a user gave as data.
 
     Args:
-        x: NumPy arrays (or tensors, or anything `np.asarray` takes) in any nest of lists, tuples and
-            dicts, samples along the first axis; or a batched `tf.data.Dataset`.
-        y: Targets, like `x`; None if `x` is a dataset.
+        x: Arrays in any nest of lists, tuples and dicts, samples along the first axis; or what makes
+            batches itself: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator, a PyTorch
+            `DataLoader`, one of grain's datasets or its loader.
+        y: Targets, like `x`; None if `x` makes batches.
         sample_weight: A weight for each sample, or a nest of them like `y`.
-        batch_size: Samples in a batch; None: 32. A dataset brings its own batches.
+        batch_size: Samples in a batch; None: 32, or what makes `steps` batches of all samples.
+        steps: Batches that an epoch shall have.
         shuffle: True: each epoch in an order of its own; "batch": whole batches change places.
         seed: With the epoch, it alone decides the order.
         class_weight: Maps a class to what its samples weigh; those not named weigh 1.
@@ -54,27 +78,27 @@ def open_source(
         DataError: The data is empty, of unequal lengths or of a kind that is not known.
         ConfigError: An argument does not go with this kind of data.
     """
+    if makes_batches(x):
+        _refuse_beside_batches(type(x).__name__, y=y, sample_weight=sample_weight, batch_size=batch_size)
     if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-        _refuse_beside_dataset(y=y, sample_weight=sample_weight, batch_size=batch_size)
         return DatasetSource(x if class_weight is None else weigh_dataset(x, class_weight))
+    if isinstance(x, keras.utils.PyDataset):
+        return PyDatasetSource(x, shuffle=shuffle, seed=seed, class_weight=class_weight)
+    if is_loader(x):
+        return LoaderSource(x, class_weight=class_weight)
+    if isinstance(x, Iterator):
+        return IteratorSource(x, class_weight=class_weight)
     if x is None:
-        raise DataError("x is None: give x as arrays or as a tf.data.Dataset.")
+        raise DataError("x is None: give x as arrays, or as something that makes batches, such as a tf.data.Dataset.")
     if class_weight is not None:
         sample_weight = weigh_arrays(y, sample_weight, class_weight)
-    return ArraySource.of(
-        x,
-        y,
-        sample_weight,
-        batch_size=DEFAULT_BATCH_SIZE if batch_size is None else batch_size,
-        shuffle=shuffle,
-        seed=seed,
-    )
+    return ArraySource.of(x, y, sample_weight, batch_size=batch_size, steps=steps, shuffle=shuffle, seed=seed)
 
 
-def _refuse_beside_dataset(**arguments: Any) -> None:
+def _refuse_beside_batches(kind: str, **arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise ConfigError(
-                f"{name} was given beside a dataset. A dataset yields (inputs, targets, sample_weights) "
-                f"batches itself: put {name} into it, for example with dataset.map or dataset.batch."
+                f"{name} was given beside a {kind}, which makes whole batches: (inputs, targets) or (inputs, targets, "
+                f"sample_weights). Put {name} into it."
             )

@@ -1,14 +1,15 @@
-"""Arrays in memory: resident on the device and gathered inside the compiled loop.
+"""Arrays: resident on the device and gathered inside the compiled loop, or read batch by batch.
 
 An epoch needs no pipeline at all, only its order (one permutation of the samples); a batch is a slice
 of the order and a gather. Nothing is built, warmed up or torn down at an epoch's end.
 
-Arrays too large to keep a second copy of are read from where they are, through a small `tf.data`
-pipeline without autotuning (`docs/design/decisions.md`: its shutdown can stall an epoch's end).
+Arrays that lie in files, or are too large to keep a second copy of, are read from where they are, batch
+by batch, ahead of the loop.
 """
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -16,9 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.data.datasets import DatasetPass, without_autotune
+from engine.data.feed import Feed
+from engine.data.leaves import Dense, Leaf, gather_rows, leaf_of, signature_of, slice_rows
 from engine.data.order import Indices, order, order_of_batches
-from engine.data.source import Pass, Source
+from engine.data.source import Pass, Resumption, Source
 from engine.errors import ConfigError, DataError
 
 RESIDENT_BYTES = 1 << 30  # copying up to this much to the device is cheaper than streaming it every epoch
@@ -29,42 +31,60 @@ class ArraySource(Source):
     """A nest of arrays with samples along the first axis.
 
     Attributes:
-        arrays: The batch's structure, `x`, `(x, y)` or `(x, y, sample_weight)`, of NumPy arrays.
-        num_samples: Rows of every array.
+        leaves: The batch's structure, `x`, `(x, y)` or `(x, y, sample_weight)`, of `Leaf`.
+        num_samples: Rows of every leaf.
         batch_size: Samples in a batch; the last of a pass may be smaller.
         shuffle: False, True or "batch".
         seed: With a pass's number, it decides the order.
     """
 
-    arrays: Any
+    leaves: Any
     num_samples: int
     batch_size: int
     shuffle: bool | str
     seed: int
+    resumption = Resumption.EXACT
 
     @classmethod
     def of(
-        cls, x: Any, y: Any, sample_weight: Any, *, batch_size: int, shuffle: bool | str, seed: int
+        cls,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        batch_size: int | None,
+        steps: int | None = None,
+        shuffle: bool | str,
+        seed: int,
     ) -> "ArraySource":
         """Opens arrays as they come from a user, checked and cast as Keras casts them.
+
+        Args:
+            x: Inputs.
+            y: Targets, or None.
+            sample_weight: Weights like `y`, or one for each sample, which every output then takes; or None.
+            batch_size: Samples in a batch; None: 32, or what makes a pass of `steps` batches.
+            steps: Batches that an epoch shall have; None: whatever comes out.
+            shuffle: False, True or "batch".
+            seed: Decides the order.
 
         Raises:
             DataError: No samples, or arrays of different lengths.
             ConfigError: `batch_size` or `shuffle` is none of those possible.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        if batch_size is not None and (
+            isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1
+        ):
             raise ConfigError(f"batch_size={batch_size!r}: expected a whole number of samples, at least 1.")
         if shuffle not in (True, False, "batch"):
             raise ConfigError(f"shuffle={shuffle!r}: expected True, False or 'batch'.")
-        if y is None and sample_weight is not None:
-            raise ConfigError(
-                "sample_weight was given without y: there is no loss of a sample for it to weigh. Give y."
-            )
-        named = {"x": x, "y": y, "sample_weight": sample_weight}
-        named = {name: to_arrays(name, value) for name, value in named.items()}
-        arrays = keras.utils.pack_x_y_sample_weight(**named)
-        source = cls(arrays, _common_length(named), int(batch_size), shuffle, seed)
-        source.targets = named["y"]
+        named = leaves_of(x, y, sample_weight)
+        num_samples = _common_length(named)
+        if batch_size is None:
+            batch_size = 32 if steps is None else -(-num_samples // steps)
+        leaves = keras.utils.pack_x_y_sample_weight(**named)
+        source = cls(leaves, num_samples, int(batch_size), shuffle, seed)
+        source.targets = _map(lambda leaf: leaf.array if isinstance(leaf, Dense) else None, named["y"])
         return source
 
     @property
@@ -80,20 +100,21 @@ class ArraySource(Source):
     @property
     def spec(self) -> Any:
         """One batch as nested `tf.TensorSpec`."""
-        return _map(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self.arrays)
+        return _map(lambda leaf: leaf.spec, self.leaves)
 
     @functools.cached_property
     def resident(self) -> Any:
         """The arrays as tensors on the device."""
-        return _map(tf.convert_to_tensor, self.arrays)
+        return _map(lambda leaf: leaf.resident(), self.leaves)
 
-    def open(self, index: int) -> Pass:
+    def open(self, index: int, position: int = 0) -> Pass:
         """The pass in the order that (seed, index) decides."""
         rows = self.order(index)
-        if sum(array.nbytes for array in keras.tree.flatten(self.arrays) if array is not None) > RESIDENT_BYTES:
-            rows = np.arange(self.num_samples) if rows is None else rows
-            return DatasetPass.over(streamed(self.arrays, rows, self.batch_size, self.spec))
-        return ArrayPass(self.resident, None if rows is None else tf.constant(rows), self.batch_size, self.length)
+        sizes = [leaf.num_bytes for leaf in keras.tree.flatten(self.leaves) if leaf is not None]
+        if None in sizes or sum(filter(None, sizes)) > RESIDENT_BYTES:
+            return Feed(functools.partial(self._batches, rows, position), self.spec).open()
+        order_of_pass = None if rows is None else tf.constant(rows)
+        return ArrayPass(self.resident, order_of_pass, self.batch_size, self.num_samples)
 
     def order(self, index: int) -> Indices | None:
         """The sample numbers of pass `index`, in the order of their use; None: as they stand."""
@@ -101,77 +122,97 @@ class ArraySource(Source):
             return order_of_batches(self.seed, index, self.num_samples, self.batch_size)
         return order(self.seed, index, self.num_samples) if self.shuffle else None
 
+    def _batches(self, rows: Indices | None, position: int) -> Iterator[Any]:
+        """The batches from `position` on, each read when it is wanted."""
+        for begin in range(position * self.batch_size, self.num_samples, self.batch_size):
+            end = min(begin + self.batch_size, self.num_samples)
+            chosen = np.arange(begin, end) if rows is None else rows[begin:end]
+            yield _map(operator.methodcaller("read", chosen), self.leaves)
+
 
 @attrs.define(eq=False)
 class ArrayPass(Pass):
     """One walk over arrays on the device.
 
     Attributes:
-        arrays: The batch's structure, of tensors.
+        arrays: The batch's structure, of what `Leaf.resident` gives.
         order: Sample numbers in the order of their use, int64, (samples,); None: as they stand.
         batch_size: Samples in a batch.
-        length: Batches in the pass.
+        num_samples: Samples in the pass.
+        raise_error: See `Pass`; there is none.
     """
 
     arrays: Any
     order: tf.Tensor | None
     batch_size: int
-    length: int
+    num_samples: int
+    raise_error: Callable[[], None] = attrs.field(init=False, default=lambda: None)
 
     @staticmethod
     def pull(cursor: Any, index: tf.Tensor) -> Any:
         """Batch `index` after the cursor's, dealt to the replicas."""
-        arrays, order, first, batch_size = cursor
+        arrays, order, first, batch_size, num_samples = cursor
         leaves = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
         begin = (first + index) * batch_size
-        end = tf.minimum(begin + batch_size, tf.shape(leaves[0], tf.int64)[0])
+        end = tf.minimum(begin + batch_size, num_samples)
 
         def pick(begin: tf.Tensor, end: tf.Tensor) -> list[tf.Tensor]:
             if order is None:
-                return [leaf[begin:end] for leaf in leaves]
-            return [tf.gather(leaf, order[begin:end]) for leaf in leaves]
+                return [slice_rows(leaf, begin, end) for leaf in leaves]
+            return [gather_rows(leaf, order[begin:end]) for leaf in leaves]
 
         picked = iter(_deal(pick, begin, end))
         return _map(lambda _: next(picked), arrays)
 
     def cursor(self, position: int) -> Any:
-        """The arrays, their order, the number of the next batch, and the batch size."""
-        return (
-            self.arrays,
-            self.order,
-            tf.constant(position, tf.int64),
-            tf.constant(self.batch_size, tf.int64),
-        )
+        """The arrays, their order, the number of the next batch, the batch size and the number of samples."""
+        numbers = (tf.constant(number, tf.int64) for number in (position, self.batch_size, self.num_samples))
+        return (self.arrays, self.order, *numbers)
 
     def signature(self) -> Any:
         """The cursor's specs, the number of samples left open."""
-        number = tf.TensorSpec((), tf.int64)
         order = None if self.order is None else tf.TensorSpec((None,), tf.int64)
-        return (
-            _map(lambda leaf: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype), self.arrays),
-            order,
-            number,
-            number,
-        )
+        return (_map(signature_of, self.arrays), order, *[tf.TensorSpec((), tf.int64)] * 3)
 
     def take(self, position: int) -> Any:
         """The batch at `position`, or None behind the last one."""
-        return self.pull(self.cursor(position), tf.constant(0, tf.int64)) if position < self.length else None
+        is_there = position * self.batch_size < self.num_samples
+        return self.pull(self.cursor(position), tf.constant(0, tf.int64)) if is_there else None
 
 
-def streamed(arrays: Any, rows: Indices, batch_size: int, spec: Any) -> tf.data.Dataset:
-    """Batches of `arrays` in the order `rows`, each read when its turn has almost come."""
-    leaves = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
-    specs = [leaf for leaf in keras.tree.flatten(spec) if leaf is not None]
+def leaves_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+    """What a user gave as arrays, by argument, of `Leaf`; lists become tuples, None stays None.
 
-    def read(batch: tf.Tensor) -> Any:
-        picked = tf.numpy_function(
-            lambda chosen: [leaf[chosen] for leaf in leaves], [batch], [leaf.dtype for leaf in specs]
+    Raises:
+        DataError: A leaf is no array, or the weights do not go with the targets.
+    """
+    if y is None and sample_weight is not None:
+        raise ConfigError("sample_weight was given without y: there is no loss of a sample for it to weigh. Give y.")
+    named = {"x": x, "y": y, "sample_weight": _like_targets(sample_weight, y)}
+    return {
+        name: keras.tree.lists_to_tuples(_map(functools.partial(leaf_of, name), value)) for name, value in named.items()
+    }
+
+
+def _like_targets(sample_weight: Any, y: Any) -> Any:
+    """The weights in the structure of the targets: one array of them counts for every output."""
+    if sample_weight is None or not keras.tree.is_nested(y):
+        return sample_weight
+    if not keras.tree.is_nested(sample_weight):
+        shape = tuple(sample_weight.shape)
+        if len(shape) > 1 and shape[1:] != (1,):
+            raise DataError(
+                f"sample_weight has shape {shape}, but y has several outputs: one array of weights holds one number a "
+                "sample. For other weights give one array for each output, in the structure of y."
+            )
+        return keras.tree.map_structure(lambda _: sample_weight, y)
+    shown = [keras.tree.lists_to_tuples(keras.tree.map_structure(lambda _: "*", part)) for part in (y, sample_weight)]
+    if shown[0] != shown[1]:
+        raise DataError(
+            f"sample_weight has the structure {shown[1]}, but y has {shown[0]}. Give one array for each output (None "
+            "for one without weights), or one array for all."
         )
-        shaped = iter([tf.ensure_shape(leaf, expected.shape) for leaf, expected in zip(picked, specs, strict=True)])
-        return _map(lambda _: next(shaped), spec)
-
-    return without_autotune(tf.data.Dataset.from_tensor_slices(rows).batch(batch_size).map(read).prefetch(2))
+    return sample_weight
 
 
 def _deal(pick: Callable[[Any, Any], list[tf.Tensor]], begin: tf.Tensor, end: tf.Tensor) -> Any:
@@ -188,30 +229,12 @@ def _deal(pick: Callable[[Any, Any], list[tf.Tensor]], begin: tf.Tensor, end: tf
     return strategy.experimental_distribute_values_from_function(share)
 
 
-def to_arrays(name: str, value: Any) -> Any:
-    """The leaves as NumPy arrays, floats as Keras's floatx, lists as tuples; None stays None."""
-
-    def convert(leaf: Any) -> Any:
-        if leaf is None:
-            return None
-        array = np.asarray(leaf)
-        if array.ndim == 0 or array.dtype == object:
-            raise DataError(
-                f"{name} holds {type(leaf).__name__} {str(leaf)[:60]!r}, where an array was expected with samples "
-                f"along its first axis. A list of numbers becomes one by np.array({name}), and a generator of batches "
-                "a dataset by tf.data.Dataset.from_generator."
-            )
-        return array.astype(keras.config.floatx(), copy=False) if array.dtype.kind == "f" else array
-
-    return keras.tree.lists_to_tuples(_map(convert, value))
-
-
 def _common_length(named: dict[str, Any]) -> int:
     lengths = {
-        f"{name}{list(path) if path else ''}": len(leaf)
+        f"{name}{list(path) if path else ''}": leaf.num_rows
         for name, value in named.items()
         for path, leaf in keras.tree.flatten_with_path(value)
-        if leaf is not None
+        if isinstance(leaf, Leaf)
     }
     if not lengths:
         raise DataError("x holds no array: every leaf is None.")

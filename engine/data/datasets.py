@@ -1,5 +1,6 @@
 """`tf.data.Dataset`: read as it is, with its position counted."""
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -30,24 +31,35 @@ class DatasetSource(Source):
         if not self._is_distributed:
             _refuse_unbatched(self.spec)
 
-    def open(self, index: int) -> Pass:
+    def open(self, index: int, position: int = 0) -> Pass:
         """A new iterator; the dataset itself decides what differs from pass to pass."""
-        return DatasetPass(iter(self._dataset)) if self._is_distributed else DatasetPass.over(self._dataset)
+        if not self._is_distributed:
+            return DatasetPass.over(self._dataset.skip(position) if position else self._dataset)
+        iterator = iter(self._dataset)
+        for _ in range(position):
+            next(iterator)
+        return DatasetPass(iterator)
 
 
 @attrs.define(eq=False)
 class DatasetPass(Pass):
-    """One iterator of a dataset. It only moves forward, so that `position` is not looked at."""
+    """One iterator of a dataset. It only moves forward, so that `position` is not looked at.
+
+    Attributes:
+        iterator: Of `tf.data` or `tf.distribute`.
+        raise_error: See `Pass`.
+    """
 
     iterator: Any
+    raise_error: Callable[[], None] = attrs.field(default=lambda: None)
 
     @classmethod
-    def over(cls, dataset: Any) -> "DatasetPass":
+    def over(cls, dataset: Any, *arguments: Any) -> "DatasetPass":
         """A pass over a dataset from its beginning, each batch dealt to the replicas where there are several."""
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync > 1:
             dataset = strategy.experimental_distribute_dataset(dataset)
-        return cls(iter(dataset))
+        return cls(iter(dataset), *arguments)
 
     @staticmethod
     def pull(cursor: Any, index: tf.Tensor) -> tf.experimental.Optional:

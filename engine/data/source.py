@@ -1,6 +1,7 @@
 """What every kind of data has in common: a source, a pass over it, and where a run stands in it."""
 
 import abc
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +11,28 @@ import tensorflow as tf
 Pull = Callable[[Any, tf.Tensor], Any]
 
 
+class Resumption(enum.Enum):
+    """What a source can promise of `open(index, position)`."""
+
+    EXACT = "the position is reached at once, and what follows is what would have followed"
+    REPEATED = "what was used is read again and dropped; exact if the data comes in the same order again"
+    NONE = "the data can be read only once"
+
+
 class Pass(abc.ABC):
-    """One walk over a source, from its first batch to its last.
+    """One walk over a source, from a batch of it to its last.
 
     The compiled loop calls `pull(cursor, index)` in the graph, `index` counting from the start of the
     block. `pull` is one function a kind of source, whatever the data, so that nothing is traced twice.
     It returns a batch, or a `tf.experimental.Optional` of one where only asking tells.
+
+    Attributes:
+        pull: See above.
+        raise_error: Raises what a user's own code raised, if that is why the pass has ended.
     """
 
     pull: Pull
+    raise_error: Callable[[], None]
 
     @abc.abstractmethod
     def cursor(self, position: int) -> Any:
@@ -40,8 +54,9 @@ class Source(abc.ABC):
         length: Batches in a pass; None: unknown until a pass has ended.
         is_endless: Whether a pass never ends.
         spec: One batch as nested `tf.TensorSpec`, the batch axis None.
-        targets: The targets as NumPy arrays where they are at hand, otherwise None.
+        targets: The targets, or those of the first batch, as NumPy arrays where they are at hand, otherwise None.
         smallest_batch: Samples in the smallest batch of a pass, where that is known.
+        resumption: What opening it at a later batch can promise.
     """
 
     length: int | None
@@ -49,10 +64,20 @@ class Source(abc.ABC):
     spec: Any
     targets: Any = None
     smallest_batch: int | None = None
+    resumption: Resumption = Resumption.REPEATED
 
     @abc.abstractmethod
-    def open(self, index: int) -> Pass:
-        """The pass number `index`; a source with an order of its own for each pass decides by it."""
+    def open(self, index: int, position: int = 0) -> Pass:
+        """The pass number `index`, standing before batch `position`.
+
+        A source with an order of its own for each pass decides it by the number.
+        """
+
+    def begin_epoch(self) -> None:
+        """Called before the first batch of an epoch is asked for."""
+
+    def end_epoch(self) -> None:
+        """Called after the last batch of an epoch was used."""
 
 
 def given_batch(batch: Any, index: tf.Tensor) -> Any:
@@ -91,11 +116,16 @@ class Reader:
 
     def begin_epoch(self, epoch: int) -> None:
         """Opens the next pass if this epoch needs one."""
+        self.source.begin_epoch()
         if self.steps_per_epoch is not None and self.is_exhausted:
             self._open(self.index + 1)
         elif self.steps_per_epoch is None and (self.position or self.is_exhausted or self.index != epoch):
             self._open(epoch)
         self._is_epoch_new = True
+
+    def end_epoch(self) -> None:
+        """Tells the source that the epoch is over."""
+        self.source.end_epoch()
 
     def advance(self, steps: int, *, ended: bool) -> None:
         """Notes that `steps` batches are used up, and whether the data ended after them.
@@ -103,11 +133,17 @@ class Reader:
         A pass of unknown length may turn out to have ended with the epoch before; the next one then begins here.
         """
         if ended and not steps and self._is_epoch_new and self.position:
+            self.walk.raise_error()
             self._open(self.index + 1)
             return
         self.position += steps
         self.is_exhausted = ended or self.position == self.source.length
         self._is_epoch_new = self._is_epoch_new and not steps
+
+    def raise_error(self) -> None:
+        """Raises what the user's own code raised, if that is why the pass has ended."""
+        if self.is_exhausted:
+            self.walk.raise_error()
 
     def take(self) -> Any:
         """The next batch itself, not yet used up, or None where the data has ended."""

@@ -13,12 +13,12 @@ A step returns a flat dict. What a value stands for follows from its form:
 
 - a scalar: this step's value; logs average it over the epoch, weighted by samples;
 - a pair (scalar, weight): the same, weighted as it says;
-- a pair (scalar, None): it already stands for the epoch so far, and the last one counts.
+- a pair (value, None): it already stands for the epoch so far, and the last one counts. It may be an array.
 
 ```python
 loop = Loop(task.train_step)
 rows = loop.run(walk.pull, walk.cursor(0), steps=100)
-rows.values[:, rows.names.index("loss")]  # float64, (100,)
+rows.columns.split(rows.values)["loss"]  # float64, (100,)
 ```
 """
 

@@ -1,5 +1,6 @@
 """A step that returns scalars, repeated in the graph, and the rows that it brings back."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from engine.columns import Columns
 from engine.errors import StepError
 from engine.loop.program import Batch, Program, Pull, batch_size, compiled, concatenated, growing, repeat
 
@@ -20,15 +22,13 @@ class Rows:
     """What a block of steps brought back.
 
     Attributes:
-        names: What the columns are called.
-        averaged: For each column, whether the logs average it.
+        columns: What the columns mean.
         sizes: Samples of each step, int64, (steps,).
         values: float64, (steps, columns).
         weights: float64, (steps, columns); 1 where nothing is averaged.
     """
 
-    names: tuple[str, ...]
-    averaged: tuple[bool, ...]
+    columns: Columns
     sizes: NDArray[np.int64]
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
@@ -47,8 +47,7 @@ class Loop:
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
-        names: What the columns of its rows are called; known once traced.
-        averaged: For each column, whether the logs average it.
+        columns: What the columns of its rows mean; known once traced.
         graph: The graph of one step; None before it is traced, or where it runs eagerly.
     """
 
@@ -57,8 +56,7 @@ class Loop:
     strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy, kw_only=True)
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
-    names: tuple[str, ...] = attrs.field(init=False, default=())
-    averaged: tuple[bool, ...] = attrs.field(init=False, default=())
+    columns: Columns = attrs.field(init=False, factory=Columns)
     graph: tf.Graph | None = attrs.field(init=False, default=None)
     _one: Callable[[Batch], tf.Tensor] = attrs.field(init=False)
     _many: Program = attrs.field(init=False)
@@ -77,53 +75,58 @@ class Loop:
     def run(self, pull: Pull, cursor: Any, steps: int) -> Rows:
         """Runs up to `steps` steps, fewer where the data ends."""
         packed = self._many.run(pull, cursor, steps).numpy()  # waits for the device
-        columns = len(self.names)
-        values, weights = packed[:, 1 : 1 + columns], packed[:, 1 + columns :]
+        width = sum(self.columns.widths)
+        values, weights = packed[:, 1 : 1 + width], packed[:, 1 + width :]
         sizes = packed[:, 0].astype(np.int64)
-        return Rows(self.names, self.averaged, sizes, values.astype(np.float64), weights.astype(np.float64))
+        return Rows(self.columns, sizes, values.astype(np.float64), weights.astype(np.float64))
 
     def no_rows(self) -> Rows:
         """What no step at all brings back."""
-        empty = np.zeros((0, len(self.names)))
-        return Rows(self.names, self.averaged, np.zeros(0, np.int64), empty, empty)
+        empty = np.zeros((0, sum(self.columns.widths)))
+        return Rows(self.columns, np.zeros(0, np.int64), empty, empty)
 
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec([None], row_dtype())
         rows = growing(spec)
         (rows,) = repeat(pull, cursor, steps, lambda batch: [self._one(batch)], [rows])
-        return tf.reshape(concatenated(rows, spec), [-1, 1 + 2 * len(self.names)])
+        return tf.reshape(concatenated(rows, spec), [-1, 1 + 2 * sum(self.columns.widths)])
 
     def _run_one(self, batch: Batch) -> tf.Tensor:
-        layout: dict[str, bool] = {}
+        layout: dict[str, tuple[bool, tuple[int, ...]]] = {}
         packed = self.strategy.run(lambda share: self._run_replica(share, layout), args=(batch,))
-        columns = len(layout)
+        width = sum(math.prod(shape) for _, shape in layout.values())
         if self.strategy.num_replicas_in_sync > 1:
             packed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, packed, axis=None)
-            size, totals, weights = tf.split(packed, [1, columns, columns])
+            size, totals, weights = tf.split(packed, [1, width, width])
             packed = tf.concat([size, tf.math.divide_no_nan(totals, weights), weights], 0)
-        results = _checked({name: tf.convert_to_tensor(value) for name, value in self.results().items()}, "A metric")
-        standing = {name: tf.cast(value, packed.dtype) for name, value in sorted(results.items())}
-        self.names = (*layout, *standing)
-        self.averaged = (*layout.values(), *(False for _ in standing))
+        results = {name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()}
+        standing = {name: tf.cast(value, packed.dtype) for name, (value, _) in sorted(_checked(results).items())}
+        if twice := layout.keys() & standing.keys():
+            raise StepError(f"A value of the step and a metric are both called {min(twice)!r}. Rename one of them.")
+        layout |= {name: (False, tuple(value.shape)) for name, value in standing.items()}
+        averaged, shapes = zip(*layout.values(), strict=True) if layout else ((), ())
+        self.columns = Columns(tuple(layout), averaged, shapes)
         if not self.run_eagerly:
             self.graph = tf.compat.v1.get_default_graph()
         if not standing:
             return packed
-        head, weights = tf.split(packed, [1 + columns, columns])
-        return tf.concat([head, list(standing.values()), weights, tf.ones(len(standing), packed.dtype)], 0)
+        head, weights = tf.split(packed, [1 + width, width])
+        flat = tf.concat([tf.reshape(value, [-1]) for value in standing.values()], 0)
+        return tf.concat([head, flat, weights, tf.ones_like(flat)], 0)
 
-    def _run_replica(self, batch: Batch, layout: dict[str, bool]) -> tf.Tensor:
-        """One step packed as [size, a value a column, a weight a column]; values are totals if replicas add up."""
+    def _run_replica(self, batch: Batch, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> tf.Tensor:
+        """One step packed as [size, its values, their weights]; values are totals if replicas add up."""
         size = tf.cast(batch_size(batch), row_dtype())
         values, weights = [], []
         for name, value in sorted(_checked(self.step(batch)).items()):
-            scalar, weight = value if isinstance(value, tuple) else (value, size)
-            layout[name] = weight is not None
-            values.append(tf.cast(scalar, row_dtype()))
-            weights.append(tf.ones((), row_dtype()) if weight is None else tf.cast(weight, row_dtype()))
+            given, weight = value if isinstance(value, tuple) else (value, size)
+            flat = tf.reshape(tf.cast(given, row_dtype()), [-1])
+            layout[name] = (weight is not None, tuple(np.shape(given)))
+            values.append(flat)
+            weights.append(tf.fill(tf.shape(flat), tf.cast(1.0 if weight is None else weight, row_dtype())))
         if self.strategy.num_replicas_in_sync > 1:
             values = [tf.math.multiply_no_nan(value, weight) for value, weight in zip(values, weights, strict=True)]
-        return tf.stack([size, *values, *weights])
+        return tf.concat([size[None], *values, *weights], 0)
 
 
 def row_dtype() -> tf.DType:
@@ -131,7 +134,7 @@ def row_dtype() -> tf.DType:
     return tf.float64 if keras.config.floatx() == "float64" else tf.float32
 
 
-def _checked(values: Any, who: str = "A step") -> dict[str, Any]:
+def _checked(values: Any) -> dict[str, Any]:
     """What a step or a metric returned, found to be what the loop can carry."""
     if not isinstance(values, dict):
         raise StepError(
@@ -139,20 +142,23 @@ def _checked(values: Any, who: str = "A step") -> dict[str, Any]:
             'such as {"loss": loss}.'
         )
     for name, value in values.items():
-        scalar, *weights = value if isinstance(value, tuple) else (value,)
-        if not isinstance(name, str) or len(weights) > 1 or not _is_scalar(scalar):
-            given = _shown(value if len(weights) > 1 else scalar)
+        given, *weights = value if isinstance(value, tuple) else (value,)
+        may_be_array = weights == [None]
+        if not isinstance(name, str) or len(weights) > 1 or not _is_number(given, may_be_array=may_be_array):
+            shown = _shown(value if len(weights) > 1 else given)
             raise StepError(
-                f"{who} returned {name!r} with {given}, where a name and a scalar were expected, or a name and a "
-                "pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
+                f"A step or a metric returned {name!r} with {shown}, where a name and a scalar were expected, or a "
+                "name and a pair of a scalar and its weight. Reduce it in the step, for example with tf.reduce_mean."
             )
     return values
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (int, float)) or (
-        tf.is_tensor(value) and value.shape.rank == 0 and value.dtype != tf.string
-    )
+def _is_number(value: Any, *, may_be_array: bool) -> bool:
+    if isinstance(value, (int, float)):
+        return True
+    if not tf.is_tensor(value) or value.dtype == tf.string:
+        return False
+    return value.shape.rank == 0 or (may_be_array and value.shape.is_fully_defined())
 
 
 def _shown(value: Any) -> str:

@@ -52,11 +52,11 @@ def run(blocks, kind="dataset", **how):
 def test_each_form_of_a_value_has_its_column():
     """A scalar weighs its samples, a pair what it says, and (scalar, None) stands for the epoch, as results do."""
     descent, (rows,), _ = run([STEPS])
-    columns = dict(zip(rows.names, rows.weights.T.tolist(), strict=True))
-    values = dict(zip(rows.names, rows.values.T, strict=True))
+    columns = dict(zip(rows.columns.names, rows.weights.T.tolist(), strict=True))
+    values = dict(zip(rows.columns.names, rows.values.T, strict=True))
 
-    assert ("count", "first", "loss", "weight") == rows.names
-    assert (False, True, True, False) == rows.averaged
+    assert ("count", "first", "loss", "weight") == rows.columns.names
+    assert (False, True, True, False) == rows.columns.averaged
     assert [4, 4, 4, 4, 4, 2] == rows.sizes.tolist() == columns["loss"]
     assert [1] * STEPS == columns["count"] == columns["weight"]
     assert [1, 2, 3, 4, 5, 6] == values["count"].tolist()
@@ -95,7 +95,7 @@ def test_the_end_of_the_data_is_found_inside_a_block_without_one_step_too_many(k
     assert [4, 2, 0] == [len(rows) for rows in found]
     assert STEPS == descent.count.numpy()
     assert (0, 4) == found[-1].values.shape
-    assert found[0].names == found[-1].names
+    assert found[0].columns == found[-1].columns
 
 
 def test_no_rows_is_what_a_block_at_the_end_brings():
@@ -104,7 +104,7 @@ def test_no_rows_is_what_a_block_at_the_end_brings():
     loop.run(walk.pull, walk.cursor(0), 100)
     expected, given = loop.run(walk.pull, walk.cursor(0), 3), loop.no_rows()
 
-    assert (expected.names, expected.averaged) == (given.names, given.averaged)
+    assert expected.columns == given.columns
     for part in ("sizes", "values", "weights"):
         np.testing.assert_array_equal(getattr(expected, part), getattr(given, part), strict=True)
 
@@ -137,7 +137,7 @@ def test_the_step_is_traced_once_and_its_graph_is_kept(run_eagerly):
 
     loop, walk = Loop(step, run_eagerly=run_eagerly), walk_over("arrays")
     loop.trace(walk.pull, walk.signature())
-    names_before = loop.names
+    names_before = loop.columns.names
     for position, steps in ((0, 1), (1, 3), (4, 2)):
         loop.run(walk.pull, walk.cursor(position), steps)
 

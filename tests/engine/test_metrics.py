@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engine import metrics as module
+from engine.columns import Columns
 from engine.metrics import RunningMeans, batch_means, in_keras_order, is_mean, named, set_aside
 from tests.helpers import assert_bit_equal
 from tests.strategies import examples
@@ -361,7 +362,7 @@ def tables(draw, elements=numbers):
 
 
 def means_of(*averaged):
-    return RunningMeans(tuple("cab"), averaged)
+    return RunningMeans(Columns(tuple("cab"), averaged))
 
 
 @examples(300)
@@ -404,7 +405,7 @@ def test_the_logs_are_the_last_running_values(table):
 
 @pytest.mark.parametrize("worthless", [np.nan, np.inf, -np.inf])
 def test_what_weighs_nothing_has_no_say_even_if_it_is_not_finite(worthless):
-    running = RunningMeans(("loss",), (True,)).extend(
+    running = RunningMeans(Columns(("loss",), (True,))).extend(
         np.array([[2.0], [worthless], [4.0]]), np.array([[1.0], [0.0], [1.0]])
     )
 
@@ -413,13 +414,13 @@ def test_what_weighs_nothing_has_no_say_even_if_it_is_not_finite(worthless):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_is_seen_from_then_on(value):
-    running = RunningMeans(("loss",), (True,)).extend(np.array([[2.0], [value], [4.0]]), np.ones((3, 1)))
+    running = RunningMeans(Columns(("loss",), (True,))).extend(np.array([[2.0], [value], [4.0]]), np.ones((3, 1)))
 
     np.testing.assert_array_equal([2.0, value, value], running[:, 0])
 
 
 def test_a_column_that_stands_for_the_epoch_already_is_not_averaged():
-    means = RunningMeans(("auc", "loss"), (False, True))
+    means = RunningMeans(Columns(("auc", "loss"), (False, True)))
     values = np.array([[0.5, 1.0], [0.9, 3.0]])
     running = means.extend(values, np.array([[1.0, 10.0], [1.0, 30.0]]))
 
@@ -428,7 +429,7 @@ def test_a_column_that_stands_for_the_epoch_already_is_not_averaged():
 
 
 def test_sums_do_not_stop_counting_where_float32_does():
-    means = RunningMeans(("loss",), (True,))
+    means = RunningMeans(Columns(("loss",), (True,)))
     means.extend(np.array([[1.0]]), np.array([[float(1 << 24)]]))
     means.extend(np.array([[2.0]]), np.ones((1, 1)))
 
@@ -436,7 +437,7 @@ def test_sums_do_not_stop_counting_where_float32_does():
 
 
 def test_a_block_of_no_steps_changes_nothing():
-    means = RunningMeans(("auc", "loss"), (False, True))
+    means = RunningMeans(Columns(("auc", "loss"), (False, True)))
     means.extend(np.array([[0.5, 1.0]]), np.ones((1, 2)))
 
     assert (0, 2) == means.extend(np.zeros((0, 2)), np.zeros((0, 2))).shape
@@ -444,7 +445,7 @@ def test_a_block_of_no_steps_changes_nothing():
 
 
 def test_an_epoch_begins_anew():
-    means = RunningMeans(("auc", "loss"), (False, True))
+    means = RunningMeans(Columns(("auc", "loss"), (False, True)))
     means.extend(np.full((2, 2), 7.0), np.ones((2, 2)))
     means.reset()
     means.extend(np.array([[0.5, 1.0]]), np.ones((1, 2)))
@@ -465,7 +466,7 @@ def test_means_are_published_to_the_metrics_that_they_belong_to():
     loss, root = keras.metrics.Mean(name="loss"), keras.metrics.RootMeanSquaredError(name="root")
     root.update_state([0.0, 1.0], [2.0, 3.0])
     before = [variable.numpy() for variable in root.variables]
-    means = RunningMeans(("extra", "loss", "root"), (True, True, False))
+    means = RunningMeans(Columns(("extra", "loss", "root"), (True, True, False)))
     means.extend(np.array([[9.0, 1.0, 0.5], [9.0, 2.0, 0.7]]), np.array([[1.0, 3.0, 1.0], [1.0, 1.0, 1.0]]))
     means.publish({"loss": loss, "root": root})
 

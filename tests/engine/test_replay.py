@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.columns import Columns
 from engine.replay import Replay
 
 
@@ -11,7 +12,7 @@ def test_each_step_has_its_numbers_and_names_whatever_the_order_of_the_columns(s
     """Indices go on from the block's first; values stand under their own names, which are sorted."""
     columns = {name: np.arange(len(sizes)) + 100.0 * ord(name) for name in names}
     values = np.stack([columns[name] for name in names], axis=1)
-    replay = Replay(tuple(names), batch, step, 1000, sizes=sizes, running=values / 2, values=values)
+    replay = Replay(Columns(tuple(names)), batch, step, 1000, sizes=sizes, running=values / 2, values=values)
     found = list(replay.batches())
 
     assert [(batch + i, step + i + 1, 1000 + sum(sizes[: i + 1])) for i in range(len(sizes))] == [f[:3] for f in found]

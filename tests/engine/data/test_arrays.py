@@ -8,7 +8,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from engine.data import arrays as module
 from engine.data import open_source
-from engine.data.arrays import ArraySource, streamed
+from engine.data.arrays import ArraySource
 from engine.data.order import order, order_of_batches
 from engine.errors import ConfigError, DataError
 from tests.helpers import assert_bit_equal
@@ -212,25 +212,6 @@ def test_streamed_batches_are_those_of_resident_arrays(monkeypatch, x, shuffle):
         keras.tree.assert_same_paths(expected, found)
     assert_bit_equal(flat(resident), flat(read))
     assert [array.dtype for array in flat(resident)] == [array.dtype for array in flat(read)]
-
-
-def test_a_stream_reads_the_rows_that_it_is_told():
-    source = source_of(leaf(2), leaf())
-    rows = np.array([7, 1, 1, 3, 0])
-    batches = list(streamed(source.arrays, rows, 2, source.spec).as_numpy_iterator())
-
-    assert_bit_equal([leaf(2)[rows[i : i + 2]] for i in (0, 2, 4)], [x for x, _ in batches])
-    assert_bit_equal([leaf()[rows[i : i + 2]] for i in (0, 2, 4)], [y for _, y in batches])
-
-
-def test_a_stream_knows_the_shapes_of_its_batches():
-    source = source_of({"b": leaf(2), "a": None}, leaf(dtype="int32"))
-
-    assert flat([source.spec]) == [
-        spec
-        for spec in flat([streamed(source.arrays, ROWS, 4, source.spec).element_spec])
-        if isinstance(spec, tf.TensorSpec)
-    ]
 
 
 @pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "streamed"])

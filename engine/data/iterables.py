@@ -1,0 +1,78 @@
+"""Python generators, PyTorch's `DataLoader` and grain: read from their beginning, batch after batch."""
+
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of, to_batch
+from engine.data.source import Pass, Resumption, Source
+from engine.data.weights import ClassWeight, weigh_batch
+from engine.errors import DataError
+
+
+class LoaderSource(Source):
+    """Whatever begins anew each time it is iterated over: a PyTorch `DataLoader`, grain's three kinds.
+
+    Args:
+        loader: Yields batches.
+        class_weight: Multiplies the weights of the samples.
+    """
+
+    def __init__(self, loader: Iterable[Any], *, class_weight: ClassWeight | None) -> None:
+        self._loader, self._class_weight = loader, class_weight
+        self.length = _length_of(loader)
+        if self.length == 0:
+            raise DataError(f"The {type(loader).__name__} is empty: it has 0 batches. Give at least one.")
+        self.is_endless = self.length == sys.maxsize  # grain's word for repeated without a count
+        self.length = None if self.is_endless else self.length
+        first = list(itertools.islice(self._batches(), BATCHES_FOR_SPEC))
+        self.spec, self.targets = spec_of(first), targets_of(first[0])
+
+    def open(self, index: int, position: int = 0) -> Pass:
+        """The loader, begun anew."""
+        return Feed(functools.partial(self._batches, position), self.spec).open()
+
+    def _batches(self, position: int = 0) -> Iterator[Any]:
+        return map(_finisher(self._class_weight), itertools.islice(self._loader, position, None))
+
+
+class IteratorSource(Source):
+    """A Python generator or any other iterator. It goes on where it stands, and never begins anew.
+
+    Args:
+        iterator: Yields batches.
+        class_weight: Multiplies the weights of the samples.
+    """
+
+    length = None
+    resumption = Resumption.NONE
+
+    def __init__(self, iterator: Iterator[Any], *, class_weight: ClassWeight | None) -> None:
+        batches = map(_finisher(class_weight), iterator)
+        first = list(itertools.islice(batches, BATCHES_FOR_SPEC))
+        self.spec, self.targets = spec_of(first), targets_of(first[0])
+        self._feed = Feed(lambda: itertools.chain(first, batches), self.spec)
+
+    @functools.cached_property
+    def _walk(self) -> Pass:
+        return self._feed.open()
+
+    def open(self, index: int, position: int = 0) -> Pass:
+        """The one pass there is, which goes on from epoch to epoch."""
+        return self._walk
+
+
+def _length_of(loader: Any) -> int | None:
+    """Batches that a loader says it has; None: it does not say."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
+def _finisher(class_weight: ClassWeight | None) -> Callable[[Any], Any]:
+    if class_weight is None:
+        return to_batch
+    return lambda batch: weigh_batch(to_batch(batch), class_weight)

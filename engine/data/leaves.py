@@ -1,0 +1,326 @@
+"""What a leaf of the data may be, and how rows are taken from it.
+
+```text
+Leaf
+├── Dense      NumPy arrays, tensors, pandas, anything in memory that NumPy understands
+├── Composite  ragged and sparse tensors, SciPy's sparse matrices
+└── Stored     h5py, memory maps, zarr: rows are read when their turn has come, the whole is never loaded
+```
+
+Floats become Keras's `floatx`, as in `model.fit`; every other dtype stays what it is.
+
+```python
+leaf = leaf_of("x", h5py.File("images.h5")["x"])
+leaf.read(np.array([7, 3]))  # two rows, in this order
+```
+"""
+
+import abc
+import mmap
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from engine.data.order import Indices
+from engine.errors import DataError
+
+
+class Leaf(abc.ABC):
+    """One array of the data, samples along its first axis.
+
+    Attributes:
+        num_rows: Samples.
+        spec: A batch of it, the batch axis None.
+        num_bytes: What a copy of it in memory takes; None: it shall not be copied.
+    """
+
+    num_rows: int
+    spec: tf.TypeSpec
+    num_bytes: int | None
+
+    @abc.abstractmethod
+    def part(self, begin: int, end: int) -> "Leaf":
+        """The rows from `begin` up to `end`, nothing copied."""
+
+    @abc.abstractmethod
+    def read(self, rows: Indices) -> Any:
+        """The rows with these numbers, in this order: a NumPy array, or a ragged or sparse tensor."""
+
+    @abc.abstractmethod
+    def resident(self) -> Any:
+        """All rows as something that `slice_rows` and `gather_rows` take, on the device."""
+
+
+@attrs.define(eq=False)
+class Dense(Leaf):
+    """An array in memory, of numbers or of strings."""
+
+    array: NDArray[Any]
+
+    @property
+    def num_rows(self) -> int:  # type: ignore[override]
+        """Samples."""
+        return len(self.array)
+
+    @property
+    def num_bytes(self) -> int:  # type: ignore[override]
+        """What a copy takes."""
+        return self.array.nbytes
+
+    @property
+    def spec(self) -> tf.TypeSpec:
+        """A batch of it."""
+        return tf.TensorSpec((None, *self.array.shape[1:]), _tensor_dtype(self.array.dtype))
+
+    def part(self, begin: int, end: int) -> Leaf:
+        """The rows from `begin` up to `end`."""
+        return Dense(self.array[begin:end])
+
+    def read(self, rows: Indices) -> Any:
+        """The rows with these numbers."""
+        return self.array[rows]
+
+    def resident(self) -> Any:
+        """A tensor."""
+        return tf.convert_to_tensor(self.array)
+
+
+class SparseRows(tf.experimental.ExtensionType):
+    """A sparse tensor whose rows can be picked, which those of `tf.SparseTensor` cannot.
+
+    Attributes:
+        columns: int64, (rows, values of the row, rank - 1): where in its row each value stands.
+        values: (rows, values of the row).
+        row_shape: The shape of one row, dense.
+    """
+
+    columns: tf.RaggedTensor
+    values: tf.RaggedTensor
+    row_shape: tuple[int, ...]
+
+    def to_sparse(self) -> tf.SparseTensor:
+        """The rows as Keras's layers take them."""
+        rows = tf.cast(self.values.value_rowids(), tf.int64)[:, None]
+        indices = tf.concat([rows, self.columns.values], 1)
+        return tf.SparseTensor(indices, self.values.values, (self.values.nrows(), *self.row_shape))
+
+
+@attrs.define(eq=False)
+class Composite(Leaf):
+    """A ragged or a sparse tensor in memory."""
+
+    rows: tf.RaggedTensor | SparseRows
+
+    @property
+    def num_rows(self) -> int:  # type: ignore[override]
+        """Samples."""
+        return int(_values(self.rows).nrows())
+
+    @property
+    def num_bytes(self) -> int:  # type: ignore[override]
+        """What its values take; they are on the device already, and are never copied."""
+        return 0
+
+    @property
+    def spec(self) -> tf.TypeSpec:
+        """A batch of it."""
+        if isinstance(self.rows, SparseRows):
+            return tf.SparseTensorSpec((None, *self.rows.row_shape), self.rows.values.dtype)
+        return _ragged_spec(self.rows)
+
+    def part(self, begin: int, end: int) -> Leaf:
+        """The rows from `begin` up to `end`."""
+        if isinstance(self.rows, SparseRows):
+            return Composite(SparseRows(self.rows.columns[begin:end], self.rows.values[begin:end], self.rows.row_shape))
+        return Composite(self.rows[begin:end])
+
+    def read(self, rows: Indices) -> Any:
+        """The rows with these numbers."""
+        return gather_rows(self.rows, rows)
+
+    def resident(self) -> Any:
+        """Itself."""
+        return self.rows
+
+
+@attrs.define(eq=False)
+class Stored(Leaf):
+    """An array in a file, or anything else that gives rows when it is asked for them.
+
+    Attributes:
+        array: Has `shape`, `dtype` and `array[rows]`, rows in rising order.
+        begin: The first row that counts.
+        end: The row behind the last that counts.
+    """
+
+    array: Any
+    begin: int
+    end: int
+    num_bytes = None
+
+    @property
+    def num_rows(self) -> int:  # type: ignore[override]
+        """Samples."""
+        return self.end - self.begin
+
+    @property
+    def spec(self) -> tf.TypeSpec:
+        """A batch of it."""
+        return tf.TensorSpec((None, *self.array.shape[1:]), _tensor_dtype(_kept_dtype(self.array.dtype)))
+
+    def part(self, begin: int, end: int) -> Leaf:
+        """The rows from `begin` up to `end`."""
+        return Stored(self.array, self.begin + begin, self.begin + end)
+
+    def read(self, rows: Indices) -> Any:
+        """The rows with these numbers, read from the file in rising order, as HDF5 demands."""
+        ranks = np.argsort(rows, kind="stable")
+        rising = self.begin + rows[ranks]
+        is_run = len(rising) > 0 and rising[-1] - rising[0] == len(rising) - 1
+        found = np.asarray(self.array[int(rising[0]) : int(rising[-1]) + 1] if is_run else self.array[rising])
+        picked = np.empty_like(found)
+        picked[ranks] = found
+        return picked.astype(_kept_dtype(found.dtype), copy=False)
+
+    def resident(self) -> Any:
+        """A tensor of all rows."""
+        return tf.convert_to_tensor(self.read(np.arange(self.num_rows)))
+
+
+def leaf_of(name: str, value: Any) -> Leaf:
+    """Takes what a user gave as an array.
+
+    Raises:
+        DataError: It is none.
+    """
+    if isinstance(value, Leaf):
+        return value
+    if isinstance(value, tf.RaggedTensor):
+        return Composite(_cast(value))
+    if isinstance(value, tf.SparseTensor) or _is_scipy(value):
+        return Composite(_sparse_rows(value))
+    if _is_stored(value):
+        return Stored(value, 0, len(value))
+    return Dense(to_array(name, value))
+
+
+def to_array(name: str, value: Any) -> NDArray[Any]:
+    """A dense array as NumPy's, floats as Keras's floatx.
+
+    Raises:
+        DataError: It is none, or holds objects other than strings.
+    """
+    if hasattr(value, "detach"):  # PyTorch, which may keep it on an accelerator
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if type(value).__name__ == "Series" and hasattr(value, "iloc"):
+        array = array[:, None]  # as Keras takes a column of pandas
+    if array.dtype.kind in "SU":
+        array = array.astype(object)
+    is_text = array.dtype == object and array.size and all(isinstance(word, (str, bytes)) for word in array.flat)
+    if array.ndim == 0 or (array.dtype == object and not is_text):
+        raise DataError(
+            f"{name} holds {type(value).__name__} {str(value)[:60]!r}, where an array was expected with samples "
+            f"along its first axis. A list of numbers becomes one by np.array({name}); a column of mixed or missing "
+            "values must be turned into numbers first."
+        )
+    if array.dtype.kind in "mM":
+        raise DataError(f"{name} holds dates (dtype {array.dtype}). Turn them into numbers, for example seconds.")
+    return array.astype(_kept_dtype(array.dtype), copy=False)
+
+
+def to_batch_leaf(name: str, value: Any) -> Any:
+    """One leaf of a batch that Python made: a NumPy array, or a ragged or sparse tensor."""
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor)):
+        return _cast(value)
+    return _sparse_rows(value).to_sparse() if _is_scipy(value) else to_array(name, value)
+
+
+def slice_rows(rows: Any, begin: Any, end: Any) -> Any:
+    """The rows from `begin` up to `end` of what `Leaf.resident` gave, in a graph."""
+    if isinstance(rows, SparseRows):
+        return SparseRows(rows.columns[begin:end], rows.values[begin:end], rows.row_shape).to_sparse()
+    return rows[begin:end]
+
+
+def gather_rows(rows: Any, numbers: Any) -> Any:
+    """The rows with these numbers of what `Leaf.resident` gave, in a graph."""
+    if isinstance(rows, SparseRows):
+        picked = SparseRows(tf.gather(rows.columns, numbers), tf.gather(rows.values, numbers), rows.row_shape)
+        return picked.to_sparse()
+    return tf.gather(rows, numbers)
+
+
+def signature_of(rows: Any) -> tf.TypeSpec:
+    """The spec that fits every `rows` of this kind, however many there are."""
+    if isinstance(rows, SparseRows):
+        columns, values = (_ragged_spec(part) for part in (rows.columns, rows.values))
+        return SparseRows.Spec(columns, values, rows.row_shape)
+    if isinstance(rows, tf.RaggedTensor):
+        return _ragged_spec(rows)
+    return tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)
+
+
+def _values(rows: "tf.RaggedTensor | SparseRows") -> tf.RaggedTensor:
+    return rows.values if isinstance(rows, SparseRows) else rows
+
+
+def _ragged_spec(ragged: tf.RaggedTensor) -> tf.RaggedTensorSpec:
+    shape = (None, *ragged.shape[1:])
+    return tf.RaggedTensorSpec(shape, ragged.dtype, ragged.ragged_rank, ragged.row_splits.dtype)
+
+
+def _sparse_rows(value: Any) -> SparseRows:
+    if _is_scipy(value):
+        matrix = value.tocsr().sorted_indices()
+        splits = tf.constant(matrix.indptr, tf.int64)
+        columns, values = tf.constant(matrix.indices[:, None], tf.int64), tf.constant(matrix.data)
+        row_shape = tuple(int(length) for length in matrix.shape[1:])
+    else:
+        ordered = tf.sparse.reorder(value)
+        rows = tf.experimental.RowPartition.from_value_rowids(ordered.indices[:, 0], nrows=ordered.dense_shape[0])
+        splits, columns, values = rows.row_splits(), ordered.indices[:, 1:], ordered.values
+        row_shape = tuple(int(length) for length in ordered.dense_shape[1:])
+    # The width stays a static number: tf.RaggedTensor would forget it beside ragged rows.
+    ragged = [tf.RaggedTensor.from_row_splits(part, splits) for part in (columns, _cast(values))]
+    return SparseRows(*ragged, row_shape)
+
+
+def _cast(tensor: Any) -> Any:
+    is_float = tensor.dtype.is_floating and tensor.dtype.name != keras.config.floatx()
+    return tf.cast(tensor, keras.config.floatx()) if is_float else tensor
+
+
+def _kept_dtype(dtype: Any) -> Any:
+    """Keras's floatx for every kind of float, bfloat16 (of kind "V") included."""
+    name = np.dtype(dtype).name
+    return np.dtype(keras.config.floatx()) if "float" in name else np.dtype(dtype)
+
+
+def _tensor_dtype(dtype: Any) -> tf.DType:
+    return tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
+
+
+def _is_scipy(value: Any) -> bool:
+    return type(value).__module__.startswith("scipy.sparse")
+
+
+def _is_stored(value: Any) -> bool:
+    """Whether rows can be had only by asking for them: not through NumPy's ways to an array in memory."""
+    if isinstance(value, np.ndarray):
+        return _is_memory_mapped(value)
+    has_rows = all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
+    in_memory = ("__array_interface__", "__dlpack__", "iloc")
+    return has_rows and not tf.is_tensor(value) and not any(hasattr(value, name) for name in in_memory)
+
+
+def _is_memory_mapped(array: Any) -> bool:
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return isinstance(array, mmap.mmap)

@@ -1,0 +1,112 @@
+"""`keras.utils.PyDataset`: batches by number, made by as many workers as it asks for.
+
+```text
+epoch
+├── on_epoch_begin        once, before the first batch is asked for
+├── dataset[i]            in the order of (seed, epoch), ahead of the loop, in threads or processes
+└── on_epoch_end          once, after the last batch was used
+```
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import keras
+
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of, to_batch
+from engine.data.order import order
+from engine.data.source import Pass, Resumption, Source
+from engine.data.weights import ClassWeight, weigh_batch
+from engine.errors import DataError
+
+
+class PyDatasetSource(Source):
+    """Batches that a `keras.utils.PyDataset` makes.
+
+    Args:
+        dataset: May change between epochs, its number of batches included.
+        shuffle: Whether each pass takes the batches in an order of its own; one without an end never does.
+        seed: With a pass's number, it decides the order.
+        class_weight: Multiplies the weights of the samples.
+    """
+
+    resumption = Resumption.EXACT
+
+    def __init__(
+        self, dataset: keras.utils.PyDataset, *, shuffle: bool | str, seed: int, class_weight: ClassWeight | None
+    ) -> None:
+        self._dataset, self._shuffle, self._seed, self._class_weight = dataset, bool(shuffle), seed, class_weight
+        self.is_endless = self.length is None
+        if self.length == 0:
+            raise DataError("The PyDataset is empty: it has 0 batches. Give at least one.")
+        seen = range(BATCHES_FOR_SPEC if self.length is None else min(BATCHES_FOR_SPEC, self.length))
+        first = [self._finished(dataset[i]) for i in seen]
+        self.spec, self.targets = spec_of(first), targets_of(first[0])
+
+    @property
+    def length(self) -> int | None:  # type: ignore[override]
+        """Batches in the pass that would begin now; None: it never ends."""
+        return self._dataset.num_batches  # type: ignore[no-any-return]
+
+    def open(self, index: int, position: int = 0) -> Pass:
+        """The pass in the order that (seed, index) decides."""
+        return Feed(functools.partial(self._batches, index, position), self.spec).open()
+
+    def begin_epoch(self) -> None:
+        """Tells the dataset."""
+        self._dataset.on_epoch_begin()
+
+    def end_epoch(self) -> None:
+        """Tells the dataset, which may change itself here."""
+        self._dataset.on_epoch_end()
+
+    def _batches(self, index: int, position: int) -> Iterator[Any]:
+        numbers: Iterable[int] = itertools.count(position)
+        if self.length is not None:
+            numbers = order(self._seed, index, self.length) if self._shuffle else range(self.length)
+            numbers = map(int, itertools.islice(numbers, position, None))
+        return map(self._finished, self._read(numbers))
+
+    def _read(self, numbers: Iterable[int]) -> Iterator[Any]:
+        dataset = self._dataset
+        if dataset.use_multiprocessing and dataset.workers > 0:
+            # A pool for each pass: its processes hold the dataset as it was when the pass began.
+            pool: Executor = ProcessPoolExecutor(dataset.workers, initializer=_hold, initargs=(dataset,))
+            return _ahead(pool, _held_batch, numbers, dataset.max_queue_size)
+        if dataset.workers > 1:
+            return _ahead(ThreadPoolExecutor(dataset.workers), dataset.__getitem__, numbers, dataset.max_queue_size)
+        return map(dataset.__getitem__, numbers)
+
+    def _finished(self, batch: Any) -> Any:
+        finished = to_batch(batch)
+        return finished if self._class_weight is None else weigh_batch(finished, self._class_weight)
+
+
+def _ahead(pool: Executor, read: Callable[[int], Any], numbers: Iterable[int], most: int) -> Iterator[Any]:
+    """What `read` makes of the numbers, in their order, up to `most` of them in the making at once."""
+    following, waiting = iter(numbers), collections.deque[Future[Any]]()
+    try:
+        while True:
+            wanted = max(1, most) - len(waiting)
+            waiting.extend(pool.submit(read, number) for number in itertools.islice(following, wanted))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_held: Any = None  # in a worker process, the dataset that it reads from
+
+
+def _hold(dataset: Any) -> None:
+    global _held
+    _held = dataset
+
+
+def _held_batch(number: int) -> Any:
+    return _held[number]
