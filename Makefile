@@ -14,7 +14,7 @@ export NO_MKDOCS_2_WARNING ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: train test test-fast lint types docs format bench env lock clean help
+.PHONY: train test test-fast compat lint types docs format bench env lock clean help
 
 train: $(ENV)  ## train the small Inception and test it
 	$(RUN) recipes.inception $(ARGS)
@@ -24,6 +24,10 @@ test: $(ENV)  ## run every test
 
 test-fast: $(ENV)  ## run the tests that are not marked slow
 	$(RUN) pytest -m "not slow" $(ARGS)
+
+compat: $(ENV)  ## run the tests that need PyTorch, which is installed for them (3 GB)
+	.venv/bin/uv pip install -p .venv/bin/python --group compat
+	$(RUN) pytest -k torch $(ARGS)
 
 lint: $(ENV)  ## check style and layout
 	$(RUN) ruff check .

@@ -32,6 +32,11 @@ def task_of(
         raise ConfigError(
             f"Trainer got {type(task).__name__}, but trains a keras.Model, a keras.layers.Layer or an engine.Task."
         )
+    if getattr(task, "preprocessor", None) is not None and hasattr(task, "preprocess_samples"):
+        raise ConfigError(
+            f"The model {task.name!r} preprocesses samples in a fit of its own (KerasHub), which is not called here. "
+            "Give it preprocessor=None, and preprocessed data: dataset.map(preprocessor)."
+        )
     model = task if isinstance(task, keras.Model) else keras.Sequential([task])
     if given and model.compiled:
         raise ConfigError(
@@ -81,8 +86,9 @@ def warn_of_pixels(spec: Any, model: keras.Model) -> None:
     shapes = [leaf.shape for leaf in keras.tree.flatten(x) if leaf is not None and leaf.dtype == tf.uint8]
     if any(shape.rank == 4 for shape in shapes) and _weighs_first(model):
         warnings.warn(
-            f"x holds images of dtype uint8, shape {tuple(shapes[0])}, and the model {model.name!r} begins with a layer "
-            "of weights: pixels up to 255 train badly. Give x / 255.0, or put keras.layers.Rescaling(1 / 255) first.",
+            f"x holds images of dtype uint8, shape {tuple(shapes[0])}, and the first layer of the model {model.name!r} "
+            "takes them as they are: pixels up to 255 train badly. Give x / 255.0, or begin the model with "
+            "keras.layers.Rescaling(1 / 255).",
             stacklevel=3,
         )
 

@@ -11,6 +11,7 @@ return {"loss": (of_samples(loss), size)}           # log this
 ```
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -124,6 +125,21 @@ def check_replicable(loss: Any, *, is_weighted: bool = False) -> None:
                 f"loss {leaf.name!r} has reduction={reduction!r}, of which the shares of the {num_replicas()} replicas "
                 "do not add up to the loss of the whole batch. Use reduction='sum_over_batch_size'."
             )
+
+
+def takes_class_numbers(loss: Any) -> bool:
+    """Whether a compiled loss is Keras's sparse categorical cross-entropy."""
+    return not keras.tree.is_nested(loss) and _name(loss) == _SPARSE
+
+
+def warn_of_unused(loss: Any, y_pred: Any) -> None:
+    """Says so where several losses are listed for a single output: Keras takes the first alone."""
+    if isinstance(loss, (list, tuple)) and len(loss) > 1 and not keras.tree.is_nested(y_pred):
+        warnings.warn(
+            f"loss lists {len(loss)} losses, but the model has a single output, and Keras trains on the first alone. "
+            "Give one loss, for example a function that adds them up.",
+            stacklevel=3,
+        )
 
 
 def check_target_shapes(loss: Any, y: Any, y_pred: Any) -> None:

@@ -137,6 +137,7 @@ class Supervised(Task):
                 f"y is None, but the model {self.model.name!r} was compiled with a loss that compares its outputs with "
                 "targets. Give y, or a dataset of (x, y) batches."
             )
+        losses.warn_of_unused(self.model.loss, self._y_pred)
         losses.check_replicable(self.model.loss, is_weighted=sample_weight is not None)
         losses.check_target_shapes(self.model.loss, y, self._y_pred)
         self._build_metrics(spec)

@@ -27,6 +27,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from engine import losses
 from engine.arguments import (
     at_least,
     capped,
@@ -197,6 +198,7 @@ class Trainer:
             shuffle=shuffle,
             seed=self._draw_seed(),
             class_weight=class_weight,
+            are_class_numbers=losses.takes_class_numbers(self.model.loss),
         )
         check_shares(source, self._strategy)
         warn_of_pixels(source.spec, self.model)

@@ -20,7 +20,7 @@ batch = reader.walk.pull(reader.walk.cursor(0), 0)
 ```
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -28,12 +28,14 @@ import tensorflow as tf
 
 from engine.data.arrays import ArraySource
 from engine.data.datasets import DatasetSource
+from engine.data.feed import to_batch
 from engine.data.iterables import IteratorSource, LoaderSource
 from engine.data.kinds import is_loader, makes_batches
+from engine.data.leaves import Leaf
 from engine.data.py_datasets import PyDatasetSource
 from engine.data.source import Pass, Reader, Resumption, Source, given_batch
 from engine.data.splits import split_tail
-from engine.data.weights import ClassWeight, weigh_arrays, weigh_dataset
+from engine.data.weights import ClassWeight, weigh_arrays, weigh_batch, weigh_dataset
 from engine.errors import ConfigError, DataError
 
 __all__ = [
@@ -59,6 +61,7 @@ def open_source(
     shuffle: bool | str = False,
     seed: int = 0,
     class_weight: ClassWeight | None = None,
+    are_class_numbers: bool = False,
 ) -> Source:
     """Opens what a user gave as data.
 
@@ -73,6 +76,7 @@ def open_source(
         shuffle: True: each epoch in an order of its own; "batch": whole batches change places.
         seed: With the epoch, it alone decides the order.
         class_weight: Maps a class to what its samples weigh; those not named weigh 1.
+        are_class_numbers: Whether the loss takes class numbers, so that no axis of the targets is one-hot.
 
     Raises:
         DataError: The data is empty, of unequal lengths or of a kind that is not known.
@@ -81,18 +85,29 @@ def open_source(
     if makes_batches(x):
         _refuse_beside_batches(type(x).__name__, y=y, sample_weight=sample_weight, batch_size=batch_size)
     if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-        return DatasetSource(x if class_weight is None else weigh_dataset(x, class_weight))
+        if class_weight is not None:
+            x = weigh_dataset(x, class_weight, are_numbers=are_class_numbers)
+        return DatasetSource(x)
+    finish = _finisher(class_weight, are_numbers=are_class_numbers)
     if isinstance(x, keras.utils.PyDataset):
-        return PyDatasetSource(x, shuffle=shuffle, seed=seed, class_weight=class_weight)
+        return PyDatasetSource(x, finish, shuffle=shuffle, seed=seed)
     if is_loader(x):
-        return LoaderSource(x, class_weight=class_weight)
+        return LoaderSource(x, finish)
     if isinstance(x, Iterator):
-        return IteratorSource(x, class_weight=class_weight)
+        return IteratorSource(x, finish)
     if x is None:
         raise DataError("x is None: give x as arrays, or as something that makes batches, such as a tf.data.Dataset.")
     if class_weight is not None:
-        sample_weight = weigh_arrays(y, sample_weight, class_weight)
+        targets, own = (part.whole() if isinstance(part, Leaf) else part for part in (y, sample_weight))
+        sample_weight = weigh_arrays(targets, own, class_weight, are_numbers=are_class_numbers)
     return ArraySource.of(x, y, sample_weight, batch_size=batch_size, steps=steps, shuffle=shuffle, seed=seed)
+
+
+def _finisher(class_weight: ClassWeight | None, *, are_numbers: bool) -> Callable[[Any], Any]:
+    """What is done to each batch that Python makes: checked, made of arrays, weighted."""
+    if class_weight is None:
+        return to_batch
+    return lambda batch: weigh_batch(to_batch(batch), class_weight, are_numbers=are_numbers)
 
 
 def _refuse_beside_batches(kind: str, **arguments: Any) -> None:

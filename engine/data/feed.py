@@ -29,7 +29,7 @@ class Feed:
     """Batches of Python, as one pipeline.
 
     Args:
-        batches: Begins the batches; called when the first of them is wanted.
+        batches: Begins the batches, each as `to_batch` makes it; called when the first of them is wanted.
         spec: What each batch looks like.
     """
 
@@ -47,7 +47,7 @@ class Feed:
     def _flat_batches(self) -> Iterator[tuple[Any, ...]]:
         try:
             for number, batch in enumerate(self._batches()):
-                yield tuple(_fitting(number, to_batch(batch), self._spec))
+                yield tuple(_fitting(number, batch, self._spec))
         except Exception as error:
             self.error = error
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of, to_batch
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of
 from engine.data.source import Pass, Resumption, Source
-from engine.data.weights import ClassWeight, weigh_batch
 from engine.errors import DataError
 
 
@@ -17,11 +16,11 @@ class LoaderSource(Source):
 
     Args:
         loader: Yields batches.
-        class_weight: Multiplies the weights of the samples.
+        finish: Makes a batch of arrays of what is yielded.
     """
 
-    def __init__(self, loader: Iterable[Any], *, class_weight: ClassWeight | None) -> None:
-        self._loader, self._class_weight = loader, class_weight
+    def __init__(self, loader: Iterable[Any], finish: Callable[[Any], Any]) -> None:
+        self._loader, self._finish = loader, finish
         self.length = _length_of(loader)
         if self.length == 0:
             raise DataError(f"The {type(loader).__name__} is empty: it has 0 batches. Give at least one.")
@@ -35,7 +34,7 @@ class LoaderSource(Source):
         return Feed(functools.partial(self._batches, position), self.spec).open()
 
     def _batches(self, position: int = 0) -> Iterator[Any]:
-        return map(_finisher(self._class_weight), itertools.islice(self._loader, position, None))
+        return map(self._finish, itertools.islice(self._loader, position, None))
 
 
 class IteratorSource(Source):
@@ -43,14 +42,14 @@ class IteratorSource(Source):
 
     Args:
         iterator: Yields batches.
-        class_weight: Multiplies the weights of the samples.
+        finish: Makes a batch of arrays of what is yielded.
     """
 
     length = None
     resumption = Resumption.NONE
 
-    def __init__(self, iterator: Iterator[Any], *, class_weight: ClassWeight | None) -> None:
-        batches = map(_finisher(class_weight), iterator)
+    def __init__(self, iterator: Iterator[Any], finish: Callable[[Any], Any]) -> None:
+        batches = map(finish, iterator)
         first = list(itertools.islice(batches, BATCHES_FOR_SPEC))
         self.spec, self.targets = spec_of(first), targets_of(first[0])
         self._feed = Feed(lambda: itertools.chain(first, batches), self.spec)
@@ -70,9 +69,3 @@ def _length_of(loader: Any) -> int | None:
         return len(loader)
     except TypeError:
         return None
-
-
-def _finisher(class_weight: ClassWeight | None) -> Callable[[Any], Any]:
-    if class_weight is None:
-        return to_batch
-    return lambda batch: weigh_batch(to_batch(batch), class_weight)

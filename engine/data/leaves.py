@@ -50,6 +50,10 @@ class Leaf(abc.ABC):
     def read(self, rows: Indices) -> Any:
         """The rows with these numbers, in this order: a NumPy array, or a ragged or sparse tensor."""
 
+    def whole(self) -> Any:
+        """All rows."""
+        return self.read(np.arange(self.num_rows))
+
     @abc.abstractmethod
     def resident(self) -> Any:
         """All rows as something that `slice_rows` and `gather_rows` take, on the device."""
@@ -188,7 +192,7 @@ class Stored(Leaf):
 
     def resident(self) -> Any:
         """A tensor of all rows."""
-        return tf.convert_to_tensor(self.read(np.arange(self.num_rows)))
+        return tf.convert_to_tensor(self.whole())
 
 
 def leaf_of(name: str, value: Any) -> Leaf:
@@ -314,7 +318,7 @@ def _is_stored(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return _is_memory_mapped(value)
     has_rows = all(hasattr(value, name) for name in ("shape", "dtype", "__getitem__", "__len__"))
-    in_memory = ("__array_interface__", "__dlpack__", "iloc")
+    in_memory = ("__array_interface__", "__dlpack__", "__array_ufunc__", "iloc")
     return has_rows and not tf.is_tensor(value) and not any(hasattr(value, name) for name in in_memory)
 
 

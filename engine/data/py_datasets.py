@@ -17,10 +17,9 @@ from typing import Any
 
 import keras
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of, to_batch
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of
 from engine.data.order import order
 from engine.data.source import Pass, Resumption, Source
-from engine.data.weights import ClassWeight, weigh_batch
 from engine.errors import DataError
 
 
@@ -29,22 +28,22 @@ class PyDatasetSource(Source):
 
     Args:
         dataset: May change between epochs, its number of batches included.
+        finish: Makes a batch of arrays of what the dataset gives.
         shuffle: Whether each pass takes the batches in an order of its own; one without an end never does.
         seed: With a pass's number, it decides the order.
-        class_weight: Multiplies the weights of the samples.
     """
 
     resumption = Resumption.EXACT
 
     def __init__(
-        self, dataset: keras.utils.PyDataset, *, shuffle: bool | str, seed: int, class_weight: ClassWeight | None
+        self, dataset: keras.utils.PyDataset, finish: Callable[[Any], Any], *, shuffle: bool | str, seed: int
     ) -> None:
-        self._dataset, self._shuffle, self._seed, self._class_weight = dataset, bool(shuffle), seed, class_weight
+        self._dataset, self._finish, self._shuffle, self._seed = dataset, finish, bool(shuffle), seed
         self.is_endless = self.length is None
         if self.length == 0:
             raise DataError("The PyDataset is empty: it has 0 batches. Give at least one.")
         seen = range(BATCHES_FOR_SPEC if self.length is None else min(BATCHES_FOR_SPEC, self.length))
-        first = [self._finished(dataset[i]) for i in seen]
+        first = [finish(dataset[i]) for i in seen]
         self.spec, self.targets = spec_of(first), targets_of(first[0])
 
     @property
@@ -69,7 +68,7 @@ class PyDatasetSource(Source):
         if self.length is not None:
             numbers = order(self._seed, index, self.length) if self._shuffle else range(self.length)
             numbers = map(int, itertools.islice(numbers, position, None))
-        return map(self._finished, self._read(numbers))
+        return map(self._finish, self._read(numbers))
 
     def _read(self, numbers: Iterable[int]) -> Iterator[Any]:
         dataset = self._dataset
@@ -80,10 +79,6 @@ class PyDatasetSource(Source):
         if dataset.workers > 1:
             return _ahead(ThreadPoolExecutor(dataset.workers), dataset.__getitem__, numbers, dataset.max_queue_size)
         return map(dataset.__getitem__, numbers)
-
-    def _finished(self, batch: Any) -> Any:
-        finished = to_batch(batch)
-        return finished if self._class_weight is None else weigh_batch(finished, self._class_weight)
 
 
 def _ahead(pool: Executor, read: Callable[[int], Any], numbers: Iterable[int], most: int) -> Iterator[Any]:

@@ -77,7 +77,7 @@ def compiled(function: Callable[..., Any], *, eager: bool, jit_compile: bool = F
     """The function as one graph, or as it is if it shall run eagerly."""
     if eager:
         return function
-    traced: Callable[..., Any] = tf.function(function, autograph=False, reduce_retracing=True, jit_compile=jit_compile)
+    traced: Callable[..., Any] = tf.function(function, autograph=False, jit_compile=jit_compile)
     return traced
 
 

@@ -111,7 +111,7 @@ class Loop:
         if not standing:
             return packed
         head, weights = tf.split(packed, [1 + width, width])
-        flat = tf.concat([tf.reshape(value, [-1]) for value in standing.values()], 0)
+        flat = _flat(list(standing.values()))
         return tf.concat([head, flat, weights, tf.ones_like(flat)], 0)
 
     def _run_replica(self, batch: Batch, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> tf.Tensor:
@@ -120,13 +120,18 @@ class Loop:
         values, weights = [], []
         for name, value in sorted(_checked(self.step(batch)).items()):
             given, weight = value if isinstance(value, tuple) else (value, size)
-            flat = tf.reshape(tf.cast(given, row_dtype()), [-1])
             layout[name] = (weight is not None, tuple(np.shape(given)))
-            values.append(flat)
-            weights.append(tf.fill(tf.shape(flat), tf.cast(1.0 if weight is None else weight, row_dtype())))
+            values.append(tf.cast(given, row_dtype()))
+            weights.append(tf.ones(np.shape(given), row_dtype()) if weight is None else tf.cast(weight, row_dtype()))
         if self.strategy.num_replicas_in_sync > 1:
             values = [tf.math.multiply_no_nan(value, weight) for value, weight in zip(values, weights, strict=True)]
-        return tf.concat([size[None], *values, *weights], 0)
+        return _flat([size, *values, *weights])
+
+
+def _flat(values: list[tf.Tensor]) -> tf.Tensor:
+    """The values one after the other; scalars, the usual case, cost no reshape each."""
+    are_scalars = all(value.shape.rank == 0 for value in values)
+    return tf.stack(values) if are_scalars else tf.concat([tf.reshape(value, [-1]) for value in values], 0)
 
 
 def row_dtype() -> tf.DType:
