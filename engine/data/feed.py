@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.data.datasets import DatasetPass, without_autotune
-from engine.data.leaves import to_batch_leaf
+from engine.data.leaves import tensor_dtype, to_batch_leaf
 from engine.errors import DataError
 
 BATCHES_FOR_SPEC = 2  # as in Keras: an axis that differs between them may have any length
@@ -40,7 +40,13 @@ class Feed:
         self.error: Exception | None = None
 
     def open(self) -> DatasetPass:
-        """A pass over the batches, each dealt to the replicas where there are several."""
+        """A pass over the batches, each dealt to the replicas where there are several.
+
+        Raises:
+            DataError: Several replicas, and parts that are None.
+        """
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1 and None in keras.tree.flatten(self._spec):
+            raise DataError("A part of each batch is None, which tf.distribute cannot deal to replicas. Give arrays.")
         flat = tf.data.Dataset.from_generator(self._flat_batches, output_signature=self._leaf_specs)
         return DatasetPass.over(without_autotune(flat.map(self._packed).prefetch(_BATCHES_AHEAD)), self._raise_error)
 
@@ -100,13 +106,17 @@ def spec_of(batches: Sequence[Any]) -> Any:
 
 def _arrays(name: str, part: Any) -> Any:
     leaves = keras.tree.map_structure(lambda leaf: None if leaf is None else to_batch_leaf(name, leaf), part)
+    if name == "x" and all(leaf is None for leaf in keras.tree.flatten(leaves)):
+        raise DataError("x holds no array: every leaf of it is None.")
     return keras.tree.lists_to_tuples(leaves)
 
 
 def _leaf_spec(leaf: Any) -> Any:
     if leaf is None:
         return None
-    spec = tf.type_spec_from_value(tf.convert_to_tensor(leaf) if leaf.dtype == object else leaf)
+    if isinstance(leaf, np.ndarray):
+        return tf.TensorSpec((None, *leaf.shape[1:]), tensor_dtype(leaf.dtype))
+    spec = tf.type_spec_from_value(leaf)
     return _with_shape(spec, (None, *spec.shape[1:]))
 
 
@@ -139,7 +149,18 @@ def _fitting(number: int, batch: Any, spec: Any) -> Iterator[Any]:
                 "An axis may differ from batch to batch if it differs in the first two of them; or give a "
                 "tf.data.Dataset, whose element_spec says so."
             )
+        given = _leaf_spec(leaf)
+        if (type(given), given.dtype) != (type(expected), expected.dtype):
+            raise DataError(
+                f"Batch {number} has a part of dtype {_shown(given)}, where {_shown(expected)} was expected, as in the "
+                "first batches. Give every batch the same kind and dtype."
+            )
         yield leaf
+
+
+def _shown(spec: Any) -> str:
+    kind = {tf.RaggedTensorSpec: " (ragged)", tf.SparseTensorSpec: " (sparse)"}.get(type(spec), "")
+    return f"{spec.dtype.name}{kind}"
 
 
 def _check_structure(number: int, expected: Any, given: Any) -> None:

@@ -78,7 +78,7 @@ class Dense(Leaf):
     @property
     def spec(self) -> tf.TypeSpec:
         """A batch of it."""
-        return tf.TensorSpec((None, *self.array.shape[1:]), _tensor_dtype(self.array.dtype))
+        return tf.TensorSpec((None, *self.array.shape[1:]), tensor_dtype(self.array.dtype))
 
     def part(self, begin: int, end: int) -> Leaf:
         """The rows from `begin` up to `end`."""
@@ -174,7 +174,7 @@ class Stored(Leaf):
     @property
     def spec(self) -> tf.TypeSpec:
         """A batch of it."""
-        return tf.TensorSpec((None, *self.array.shape[1:]), _tensor_dtype(_kept_dtype(self.array.dtype)))
+        return tf.TensorSpec((None, *self.array.shape[1:]), tensor_dtype(_kept_dtype(self.array.dtype)))
 
     def part(self, begin: int, end: int) -> Leaf:
         """The rows from `begin` up to `end`."""
@@ -208,6 +208,7 @@ def leaf_of(name: str, value: Any) -> Leaf:
     if isinstance(value, tf.SparseTensor) or _is_scipy(value):
         return Composite(_sparse_rows(value))
     if _is_stored(value):
+        _check_kind(name, value, value.shape, value.dtype, may_be_objects=True)  # h5py's strings
         return Stored(value, 0, len(value))
     return Dense(to_array(name, value))
 
@@ -225,16 +226,21 @@ def to_array(name: str, value: Any) -> NDArray[Any]:
         array = array[:, None]  # as Keras takes a column of pandas
     if array.dtype.kind in "SU":
         array = array.astype(object)
-    is_text = array.dtype == object and array.size and all(isinstance(word, (str, bytes)) for word in array.flat)
-    if array.ndim == 0 or (array.dtype == object and not is_text):
+    is_text = array.dtype == object and all(isinstance(word, (str, bytes)) for word in array.flat)
+    _check_kind(name, value, array.shape, array.dtype, may_be_objects=is_text)
+    return array.astype(_kept_dtype(array.dtype), copy=False)
+
+
+def _check_kind(name: str, value: Any, shape: tuple[int, ...], dtype: Any, *, may_be_objects: bool) -> None:
+    """Refuses what cannot become a tensor of samples."""
+    if dtype.kind in "mM":
+        raise DataError(f"{name} holds dates (dtype {dtype}). Turn them into numbers, for example seconds.")
+    if not shape or dtype.names is not None or (dtype.kind == "O" and not may_be_objects):
         raise DataError(
             f"{name} holds {type(value).__name__} {str(value)[:60]!r}, where an array was expected with samples "
             f"along its first axis. A list of numbers becomes one by np.array({name}); a column of mixed or missing "
             "values must be turned into numbers first."
         )
-    if array.dtype.kind in "mM":
-        raise DataError(f"{name} holds dates (dtype {array.dtype}). Turn them into numbers, for example seconds.")
-    return array.astype(_kept_dtype(array.dtype), copy=False)
 
 
 def to_batch_leaf(name: str, value: Any) -> Any:
@@ -267,6 +273,11 @@ def signature_of(rows: Any) -> tf.TypeSpec:
     if isinstance(rows, tf.RaggedTensor):
         return _ragged_spec(rows)
     return tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)
+
+
+def tensor_dtype(dtype: Any) -> tf.DType:
+    """What a tensor made of a NumPy array of this dtype has."""
+    return tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
 
 
 def _values(rows: "tf.RaggedTensor | SparseRows") -> tf.RaggedTensor:
@@ -303,10 +314,6 @@ def _kept_dtype(dtype: Any) -> Any:
     """Keras's floatx for every kind of float, bfloat16 (of kind "V") included."""
     name = np.dtype(dtype).name
     return np.dtype(keras.config.floatx()) if "float" in name else np.dtype(dtype)
-
-
-def _tensor_dtype(dtype: Any) -> tf.DType:
-    return tf.string if dtype.kind in "OSU" else tf.as_dtype(dtype)
 
 
 def _is_scipy(value: Any) -> bool:

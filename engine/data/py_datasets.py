@@ -68,7 +68,7 @@ class PyDatasetSource(Source):
         if self.length is not None:
             numbers = order(self._seed, index, self.length) if self._shuffle else range(self.length)
             numbers = map(int, itertools.islice(numbers, position, None))
-        return map(self._finish, self._read(numbers))
+        return (self._finish(batch) for batch in self._read(numbers))
 
     def _read(self, numbers: Iterable[int]) -> Iterator[Any]:
         dataset = self._dataset
@@ -78,7 +78,7 @@ class PyDatasetSource(Source):
             return _ahead(pool, _held_batch, numbers, dataset.max_queue_size)
         if dataset.workers > 1:
             return _ahead(ThreadPoolExecutor(dataset.workers), dataset.__getitem__, numbers, dataset.max_queue_size)
-        return map(dataset.__getitem__, numbers)
+        return (dataset[number] for number in numbers)  # where map() would take a StopIteration for the end
 
 
 def _ahead(pool: Executor, read: Callable[[int], Any], numbers: Iterable[int], most: int) -> Iterator[Any]:

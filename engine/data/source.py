@@ -98,6 +98,7 @@ class Reader:
         steps_per_epoch: Batches in an epoch; None: a whole pass.
         index: The number of the pass.
         position: Batches of the pass that are used up.
+        length: Batches in the pass; None: unknown.
         is_exhausted: Whether the pass is known to have ended.
         walk: The pass.
     """
@@ -107,6 +108,7 @@ class Reader:
     steps_per_epoch: int | None = None
     index: int = 0
     position: int = attrs.field(init=False, default=0)
+    length: int | None = attrs.field(init=False)
     is_exhausted: bool = attrs.field(init=False, default=False)
     _is_epoch_new: bool = attrs.field(init=False, default=True)
     walk: Pass = attrs.field(init=False)
@@ -121,6 +123,8 @@ class Reader:
             self._open(self.index + 1)
         elif self.steps_per_epoch is None and (self.position or self.is_exhausted or self.index != epoch):
             self._open(epoch)
+        if not self.position:
+            self.length = self.source.length  # which the source may have changed as the epoch began
         self._is_epoch_new = True
 
     def end_epoch(self) -> None:
@@ -137,7 +141,7 @@ class Reader:
             self._open(self.index + 1)
             return
         self.position += steps
-        self.is_exhausted = ended or self.position == self.source.length
+        self.is_exhausted = ended or self.position == self.length
         self._is_epoch_new = self._is_epoch_new and not steps
 
     def raise_error(self) -> None:
@@ -152,9 +156,9 @@ class Reader:
 
     def batches_left(self) -> int | None:
         """Batches left in the pass; None: unknown."""
-        return None if self.source.length is None else self.source.length - self.position
+        return None if self.length is None else self.length - self.position
 
     def _open(self, index: int) -> None:
         with self.strategy.scope():
             self.walk = self.source.open(index)
-        self.index, self.position, self.is_exhausted = index, 0, False
+        self.index, self.position, self.is_exhausted, self.length = index, 0, False, self.source.length

@@ -31,7 +31,8 @@ def weigh_arrays(y: Any, sample_weight: Any, class_weight: ClassWeight, *, are_n
         raise ConfigError("class_weight needs one array of targets y, to read each sample's class from.")
     labels = np.asarray(y)
     labels = labels.argmax(-1) if _is_one_hot(labels.shape, are_numbers) else labels
-    classes = np.rint(labels[..., 0] if _is_column(labels.shape) else labels).astype(np.int64)
+    labels = labels[..., 0] if _is_column(labels.shape) else labels
+    classes = (np.rint(labels) if labels.dtype.kind == "f" else labels).astype(np.int64)
     places = np.minimum(np.searchsorted(keys, classes), len(keys) - 1)
     weights = np.where(keys[places] == classes, values[places], np.float32(1.0))
     if sample_weight is None:
@@ -58,11 +59,12 @@ def weigh_dataset(dataset: tf.data.Dataset, class_weight: ClassWeight, *, are_nu
     _, targets, _ = keras.utils.unpack_x_y_sample_weight(dataset.element_spec)
     if targets is None or keras.tree.is_nested(targets):
         raise ConfigError("class_weight needs a dataset of (x, y) batches with one tensor of targets y.")
-    shape = () if targets.shape.rank is None else tuple(targets.shape)
+    shape = (None,) if targets.shape.rank is None else tuple(targets.shape)
 
     def weigh(*batch: Any) -> Any:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        labels = tf.argmax(y, -1) if _is_one_hot(shape, are_numbers) else tf.cast(tf.round(y), tf.int64)
+        y_known = tf.reshape(y, [-1]) if len(shape) == 1 else y
+        labels = tf.argmax(y, -1) if _is_one_hot(shape, are_numbers) else tf.cast(tf.round(y_known), tf.int64)
         classes = labels[..., 0] if _is_column(tuple(labels.shape)) else labels
         places = tf.minimum(tf.searchsorted(keys, tf.reshape(classes, [-1])), len(keys) - 1)
         places = tf.reshape(places, tf.shape(classes))
