@@ -19,7 +19,7 @@ import attrs
 
 from engine.cadence import Plan
 from engine.columns import Logs
-from engine.data import Reader
+from engine.data import Reader, Resumption
 from engine.errors import DataError
 from engine.evaluation import Evaluation
 from engine.phase import Phase
@@ -54,7 +54,7 @@ class Fit:
         """Trains to the end of the plan; an error closes every callback and goes on its way unchanged."""
         try:
             self._begin()
-            while not self.plan.is_over(self.progress):
+            while not (self.plan.is_over(self.progress) or self._is_data_used_up()):
                 self._run_epoch()
                 if self.task.model.stop_training:
                     break
@@ -114,11 +114,7 @@ class Fit:
         if progress.step == 0:
             raise DataError("The data gave no batch: there is nothing to train on. Give at least one.")
         if progress.batch == 0:
-            warnings.warn(
-                f"The data gave no batch in epoch {progress.epoch + 1}, so that training ends here. Data that can "
-                "be read only once, such as a generator, needs one epoch or steps_per_epoch.",
-                stacklevel=2,
-            )
+            self._warn_of_no_batch()
             self.task.model.stop_training = True
         elif wanted is not None and progress.batch < wanted:
             warnings.warn(
@@ -127,6 +123,20 @@ class Fit:
                 stacklevel=2,
             )
         return True
+
+    def _is_data_used_up(self) -> bool:
+        """Whether the next epoch is known to have no batch, since the data can be read only once."""
+        is_used_up = self.reader.is_exhausted and self.reader.source.resumption is Resumption.NONE
+        if is_used_up:
+            self._warn_of_no_batch()
+        return is_used_up
+
+    def _warn_of_no_batch(self) -> None:
+        warnings.warn(
+            f"The data gave no batch in epoch {self.progress.epoch + 1}, so that training ends here. Data that can "
+            "be read only once, such as a generator, needs one epoch or steps_per_epoch.",
+            stacklevel=2,
+        )
 
     def _validate_if_due(self, before: Progress, after: Progress) -> None:
         if self.evaluation is not None and self.plan.is_validation_due(before, after):

@@ -72,6 +72,20 @@ def assert_bit_equal(expected: list[Any], given: list[Any]) -> None:
         np.testing.assert_array_equal(left, right)
 
 
+def arrays_of(batch: Any) -> list[Any]:
+    """The arrays that a batch consists of: of ragged and sparse tensors, all that make them up."""
+    leaves = [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
+    return [tf.convert_to_tensor(part).numpy() for part in tf.nest.flatten(leaves, expand_composites=True)]
+
+
+def batches_of(walk: Any, first: int = 0) -> list[list[Any]]:
+    """The batches of a pass from one of them on, as `arrays_of` gives them."""
+    found: list[list[Any]] = []
+    while (batch := walk.take(first + len(found))) is not None:
+        found.append(arrays_of(batch))
+    return found
+
+
 class Recorder(keras.callbacks.Callback):
     """Writes down every hook call: its name, its number and the names in its logs."""
 

@@ -25,9 +25,11 @@ class DatasetSource(Source):
             raise DataError("The dataset is empty: its cardinality is 0. Give one with at least one batch.")
         self.is_endless = cardinality == tf.data.INFINITE_CARDINALITY
         self.length = cardinality if cardinality > 0 else None
-        self.spec = dataset.element_spec
+        self.spec = keras.tree.map_structure(_none_or_spec, dataset.element_spec)
         if self._is_distributed:  # what one replica gets of a batch
-            self.spec = keras.tree.map_structure(lambda leaf: tf.nest.flatten(leaf, True)[0], self.spec)
+            self.spec = keras.tree.map_structure(
+                lambda leaf: None if leaf is None else tf.nest.flatten(leaf, True)[0], self.spec
+            )
         if not self._is_distributed:
             _refuse_unbatched(self.spec)
 
@@ -78,6 +80,11 @@ class DatasetPass(Pass):
         """The next batch, or None at the end of the data."""
         following = self.iterator.get_next_as_optional()
         return following.get_value() if bool(following.has_value()) else None  # waits for the pipeline
+
+
+def _none_or_spec(spec: Any) -> Any:
+    """The spec of a leaf; None for that of a None."""
+    return None if isinstance(spec, tf.NoneTensorSpec) else spec
 
 
 def _cardinality(dataset: Any) -> int:

@@ -37,7 +37,7 @@ class Feed:
         self._batches = batches
         self._spec = spec
         self._leaf_specs = tuple(leaf for leaf in keras.tree.flatten(spec) if leaf is not None)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def open(self) -> DatasetPass:
         """A pass over the batches, each dealt to the replicas where there are several.
@@ -54,7 +54,9 @@ class Feed:
         try:
             for number, batch in enumerate(self._batches()):
                 yield tuple(_fitting(number, batch, self._spec))
-        except Exception as error:
+        except GeneratorExit:  # nobody asks for more
+            raise
+        except BaseException as error:
             self.error = error
 
     def _packed(self, *leaves: Any) -> Any:

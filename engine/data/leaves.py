@@ -210,7 +210,9 @@ def leaf_of(name: str, value: Any) -> Leaf:
     if _is_stored(value):
         _check_kind(name, value, value.shape, value.dtype, may_be_objects=True)  # h5py's strings
         return Stored(value, 0, len(value))
-    return Dense(to_array(name, value))
+    array = to_array(name, value)
+    is_column = type(value).__name__ == "Series" and hasattr(value, "iloc")
+    return Dense(array[:, None] if is_column else array)  # as Keras takes a column of pandas
 
 
 def to_array(name: str, value: Any) -> NDArray[Any]:
@@ -222,8 +224,6 @@ def to_array(name: str, value: Any) -> NDArray[Any]:
     if hasattr(value, "detach"):  # PyTorch, which may keep it on an accelerator
         value = value.detach().cpu()
     array = np.asarray(value)
-    if type(value).__name__ == "Series" and hasattr(value, "iloc"):
-        array = array[:, None]  # as Keras takes a column of pandas
     if array.dtype.kind in "SU":
         array = array.astype(object)
     is_text = array.dtype == object and all(isinstance(word, (str, bytes)) for word in array.flat)
@@ -334,4 +334,4 @@ def _is_memory_mapped(array: Any) -> bool:
         if isinstance(array, np.memmap):
             return True
         array = array.base
-    return isinstance(array, mmap.mmap)
+    return isinstance(array.obj if isinstance(array, memoryview) else array, mmap.mmap)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from engine.arguments import (
     at_least,
+    capped_steps,
     check_jit,
     check_shares,
     is_verbose,
@@ -209,7 +210,7 @@ def dataset():
     [
         (dataset, None, 4),
         (dataset, 3, 3),
-        (dataset, 9, 9),
+        (dataset, 4, 4),
         (lambda: dataset().repeat(), 3, 3),
         (lambda: dataset().filter(lambda x: True), None, None),
         (lambda: np.arange(7), None, 4),
@@ -227,41 +228,70 @@ def test_an_epoch_without_an_end_is_refused_in_words():
         steps_of(open_source(dataset().repeat()), None, "validation_steps")
 
     assert (
-        "The dataset is endless (it repeats without a count), and validation_steps is not given. Give "
+        "The data is endless (it repeats without a count), and validation_steps is not given. Give "
         "validation_steps, or a count: dataset.repeat(count)."
     ) == str(error.value)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.5, "2"])
-def test_an_epoch_of_no_steps_is_refused_in_words(steps):
-    assert (f"steps_per_epoch={steps!r}: expected a whole number, at least 1.") == words_of(
-        steps_of, open_source(dataset()), steps, "steps_per_epoch"
+def test_an_epoch_of_more_batches_than_the_data_has_is_refused_in_words():
+    with pytest.raises(DataError) as error:
+        steps_of(open_source(dataset()), 9, "steps_per_epoch")
+
+    assert (
+        "steps_per_epoch=9, but the data has 4 batches. Give steps_per_epoch=4 or less, or repeat the data: "
+        "dataset.repeat()."
+    ) == str(error.value)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "2", True])
+def test_steps_that_are_no_count_are_refused_in_words(steps):
+    assert f"validation_steps={steps!r}: expected a whole number, at least 1." == words_of(
+        capped_steps, "validation_steps", steps
     )
 
 
-@pytest.mark.parametrize("kind", [tuple, list])
-@pytest.mark.parametrize("parts", [2, 3])
-def test_validation_data_is_read_as_it_stands(kind, parts):
-    """Never shuffled, in batches of the size given."""
-    source = open_validation(kind([np.arange(5), np.arange(5) * 2, np.ones(5)][:parts]), 2)
-    batches = [source.open(1).take(position) for position in range(3)]
+NAMED = {"b": np.arange(5), "a": np.arange(5) * 2}
+FORMS = {
+    "x alone": (1, lambda x, y, w: x),
+    "(x,)": (1, lambda x, y, w: (x,)),
+    "(x, y)": (2, lambda x, y, w: (x, y)),
+    "[x, y]": (2, lambda x, y, w: [x, y]),
+    "(x, y, w)": (3, lambda x, y, w: (x, y, w)),
+    "[x, y, w]": (3, lambda x, y, w: [x, y, w]),
+    "a generator": (2, lambda x, y, w: ((x[i : i + 2], y[i : i + 2]) for i in range(0, 5, 2))),
+    "a dataset": (3, lambda x, y, w: tf.data.Dataset.from_tensor_slices((x, y, w)).batch(2)),
+}
 
-    assert 3 == source.length
-    assert list(range(5)) == [int(number) for batch in batches for number in batch[0]]
-    assert {parts} == set(map(len, batches))
+
+@pytest.mark.parametrize("form", FORMS)
+def test_validation_data_is_read_as_it_stands(form):
+    """Never shuffled, in batches of the size given; what makes batches keeps its own."""
+    parts, make = FORMS[form]
+    walk = open_validation(make(np.arange(5), np.arange(5) * 2, np.ones(5)), 2, None).open(1)
+    batches = [keras.tree.flatten(walk.take(position)) for position in range(3)]
+
+    assert [0, 1, 2, 3, 4] == [int(number) for batch in batches for number in batch[0]]
+    assert [parts] * 3 == [len(batch) for batch in batches]
+    assert walk.take(3) is None
 
 
-def test_validation_data_comes_in_batches_of_32_unless_told():
-    assert 2 == open_validation((np.arange(33), np.arange(33)), None).length
+def test_a_dict_to_validate_on_is_x_alone():
+    keras.tree.assert_same_structure(NAMED, open_validation(NAMED, 2, None).spec)
+
+
+@pytest.mark.parametrize(("batch_size", "steps", "length"), [(None, None, 2), (None, 3, 3), (11, None, 3), (11, 2, 3)])
+def test_validation_data_comes_in_batches_as_training_data_does(batch_size, steps, length):
+    """Of 32 samples unless told, or as many batches as there are steps."""
+    assert length == open_validation((np.arange(33), np.arange(33)), batch_size, steps).length
 
 
 def test_a_dataset_to_validate_on_brings_its_own_batches():
     """`batch_size` is that of the training's arrays then: Keras ignores it as well."""
-    assert 4 == open_validation(dataset(), 32).length
+    assert 4 == open_validation(dataset(), 32, 2).length
 
 
-@pytest.mark.parametrize("data", [np.arange(4), (np.arange(4),), [], {"x": 1}, (1, 2, 3, 4)])
-def test_validation_data_of_another_form_is_refused_in_words(data):
+@pytest.mark.parametrize("data", [(), [], (1, 2, 3, 4)])
+def test_validation_data_of_more_or_fewer_parts_is_refused_in_words(data):
     assert (
-        f"validation_data is {type(data).__name__}, where (x, y), (x, y, sample_weight) or a dataset was expected."
-    ) == words_of(open_validation, data, None)
+        f"validation_data has {len(data)} parts, where (x, y), (x, y, sample_weight) or a dataset was expected."
+    ) == words_of(open_validation, data, None, None)

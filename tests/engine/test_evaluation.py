@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import Trainer
+from engine import DataError, Trainer
 from tests.helpers import NUM_CLASSES, Recorder, perceptron, samples
 
 X, Y = samples(43, shape=(4,))
@@ -111,13 +111,19 @@ def test_inputs_may_be_named_in_a_dataset():
     np.testing.assert_array_equal(model.predict(named, verbose=0), trainer.predict(named, verbose=0))
 
 
-@pytest.mark.parametrize("is_length_known", [True, False])
-def test_fewer_batches_than_were_asked_for_are_said(model, trainer, is_length_known):
+def test_fewer_batches_than_were_asked_for_are_said(model, trainer):
     """Keras says so as well, and both give the scores of what there was."""
-    dataset = DATASET if is_length_known else DATASET.filter(lambda *_: True)
+    dataset = DATASET.filter(lambda *_: True)
     with pytest.warns(UserWarning, match="ran out of data"):
         expected = model.evaluate(dataset, steps=9, verbose=0, return_dict=True)
     with pytest.warns(UserWarning, match="6 of 9 steps"):
         given = trainer.evaluate(dataset, steps=9, verbose=0)
 
     assert_equal_scores(expected, given)
+
+
+@pytest.mark.parametrize("data", [(X, TARGETS), (DATASET,)], ids=["arrays", "dataset"])
+def test_more_steps_than_there_are_batches_is_refused_at_the_door(trainer, data):
+    """Where their number is known. Keras evaluates on fewer, and warns."""
+    with pytest.raises(DataError, match=r"^steps=9, but the data has \d batches. Give steps=\d or less"):
+        trainer.evaluate(*data, batch_size=8 if len(data) == 2 else None, steps=9, verbose=0)

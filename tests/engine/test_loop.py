@@ -165,13 +165,19 @@ def test_rows_have_the_precision_that_keras_is_set_to():
 WRONG_RETURNS = {
     "a tensor": (lambda x: tf.reduce_sum(x), "A step returned SymbolicTensor, where a flat dict of scalar tensors"),
     "nothing": (lambda x: None, "A step returned NoneType, where a flat dict"),
-    "a vector": (lambda x: {"loss": x[:, 0]}, r"A step returned 'loss' with shape \(.*,\), .* Reduce it in the step"),
-    "a vector in a pair": (lambda x: {"loss": (x[0], 1.0)}, r"A step returned 'loss' with shape \(3,\)"),
-    "a number for a name": (lambda x: {0: tf.reduce_sum(x)}, "A step returned 0 with shape .*, where a name"),
-    "a dict in a dict": (lambda x: {"a": {"b": tf.reduce_sum(x)}}, "A step returned .*'a'"),
-    "a triple": (lambda x: {"a": (tf.reduce_sum(x), 1.0, 2.0)}, "A step returned .*'a'"),
-    "text": (lambda x: {"a": "much"}, "A step returned .*'a'"),
-    "nothing for a value": (lambda x: {"a": None}, "A step returned .*'a'"),
+    "a vector": (
+        lambda x: {"loss": x[:, 0]},
+        r"A step or a metric returned 'loss' with shape \(.*,\), .* Reduce it in the step",
+    ),
+    "a vector in a pair": (lambda x: {"loss": (x[0], 1.0)}, r"A step or a metric returned 'loss' with shape \(3,\)"),
+    "a number for a name": (
+        lambda x: {0: tf.reduce_sum(x)},
+        "A step or a metric returned 0 with shape .*, where a name",
+    ),
+    "a dict in a dict": (lambda x: {"a": {"b": tf.reduce_sum(x)}}, "A step or a metric returned .*'a'"),
+    "a triple": (lambda x: {"a": (tf.reduce_sum(x), 1.0, 2.0)}, "A step or a metric returned .*'a'"),
+    "text": (lambda x: {"a": "much"}, "A step or a metric returned .*'a'"),
+    "nothing for a value": (lambda x: {"a": None}, "A step or a metric returned .*'a'"),
 }
 
 

@@ -244,7 +244,7 @@ def test_replicas_get_shares_of_every_leaf_alike(two_replicas):
     assert_bit_equal([share * 3 for share in x], triple)
 
 
-@pytest.mark.parametrize("batch_size", [-1, 2.0, "32", True, None])
+@pytest.mark.parametrize("batch_size", [-1, 2.0, "32", True])
 def test_a_batch_size_that_is_no_count_is_refused_in_words(batch_size):
     with pytest.raises(ConfigError) as error:
         source_of(leaf(2), batch_size=batch_size)
@@ -285,22 +285,22 @@ def test_a_shuffle_that_is_not_known_is_refused_in_words(shuffle):
             5.0,
             None,
             "x holds float '5.0', where an array was expected with samples along its first axis. "
-            "A list of numbers becomes one by np.array(x), and a generator of batches a dataset by "
-            "tf.data.Dataset.from_generator.",
+            "A list of numbers becomes one by np.array(x); a column of mixed or missing values must be "
+            "turned into numbers first.",
         ),
         (
             leaf(2),
             ROWS.tolist(),
             "y holds int '0', where an array was expected with samples along its first axis. "
-            "A list of numbers becomes one by np.array(y), and a generator of batches a dataset by "
-            "tf.data.Dataset.from_generator.",
+            "A list of numbers becomes one by np.array(y); a column of mixed or missing values must be "
+            "turned into numbers first.",
         ),
         (
             np.array([{}, {}]),
             None,
             "x holds ndarray '[{} {}]', where an array was expected with samples along its first axis. "
-            "A list of numbers becomes one by np.array(x), and a generator of batches a dataset by "
-            "tf.data.Dataset.from_generator.",
+            "A list of numbers becomes one by np.array(x); a column of mixed or missing values must be "
+            "turned into numbers first.",
         ),
     ],
 )
@@ -315,7 +315,9 @@ def test_no_data_at_all_is_refused_in_words():
     with pytest.raises(DataError) as error:
         open_source(None, leaf())
 
-    assert "x is None: give x as arrays or as a tf.data.Dataset." == str(error.value)
+    assert "x is None: give x as arrays, or as something that makes batches, such as a tf.data.Dataset." == str(
+        error.value
+    )
 
 
 def test_weights_without_targets_are_not_dropped_silently():

@@ -149,8 +149,8 @@ def test_what_a_dataset_brings_itself_is_refused_beside_it(given):
         open_source(known(), **given)
 
     assert (
-        f"{name} was given beside a dataset. A dataset yields (inputs, targets, sample_weights) "
-        f"batches itself: put {name} into it, for example with dataset.map or dataset.batch."
+        f"{name} was given beside a _BatchDataset, which makes whole batches: (inputs, targets) or (inputs, targets, "
+        f"sample_weights). Put {name} into it."
     ) == str(error.value)
 
 

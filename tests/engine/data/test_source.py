@@ -1,14 +1,18 @@
 import itertools
 
+import grain
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data import Reader, open_source
+from engine.data import Reader, Resumption, open_source
+from engine.data import arrays as arrays_module
 from engine.data.order import order
 from engine.data.source import given_batch
+from tests.helpers import assert_bit_equal
 from tests.strategies import counts, examples
 
 
@@ -154,6 +158,78 @@ def test_a_reader_reads_for_the_replicas_of_its_strategy(two_replicas):
     shares = two_replicas.experimental_local_results(reader.take())
 
     assert [[0, 1], [2, 3]] == [share.numpy().tolist() for share in shares]
+
+
+class Batches(keras.utils.PyDataset):
+    """So many batches of two numbers; None: without an end."""
+
+    def __init__(self, length, **how):
+        super().__init__(**how)
+        self.length = length
+
+    @property
+    def num_batches(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return np.arange(2 * index, 2 * index + 2)
+
+
+def shuffled_dataset():
+    return tf.data.Dataset.range(11).shuffle(11, seed=1, reshuffle_each_iteration=False).batch(2)
+
+
+SOURCES = {
+    "arrays": lambda: (np.arange(11), None, None, {"batch_size": 2}),
+    "shuffled arrays": lambda: (np.arange(11), np.arange(11), np.ones(11), {"batch_size": 2, "shuffle": True}),
+    "arrays in shuffled batches": lambda: (np.arange(11), None, None, {"batch_size": 2, "shuffle": "batch"}),
+    "ragged": lambda: (tf.ragged.constant([[1], [], [2, 3], [4]]), None, None, {"batch_size": 1, "shuffle": True}),
+    "sparse": lambda: (tf.sparse.eye(11), None, None, {"batch_size": 2, "shuffle": True}),
+    "PyDataset": lambda: (Batches(6), None, None, {"shuffle": True}),
+    "PyDataset of threads": lambda: (Batches(6, workers=2), None, None, {"shuffle": True}),
+    "PyDataset without an end": lambda: (Batches(None), None, None, {}),
+    "dataset": lambda: (tf.data.Dataset.range(11).batch(2), None, None, {}),
+    "shuffled dataset": lambda: (shuffled_dataset(), None, None, {}),
+    "dataset of unknown length": lambda: (shuffled_dataset().filter(lambda x: True), None, None, {}),
+    "dataset without an end": lambda: (shuffled_dataset().repeat(), None, None, {}),
+    "grain MapDataset": lambda: (grain.MapDataset.range(11).shuffle(seed=1).batch(2), None, None, {}),
+    "grain IterDataset": lambda: (grain.MapDataset.range(11).to_iter_dataset().batch(2), None, None, {}),
+}
+
+
+def first_batches(walk, position):
+    """Up to three of them, from a position on."""
+    taken = itertools.takewhile(lambda batch: batch is not None, map(walk.take, range(position, position + 3)))
+    return [part.numpy() for batch in taken for part in tf.nest.flatten(batch, expand_composites=True)]
+
+
+@pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "read"])
+@pytest.mark.parametrize("position", [0, 1, 3])
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_pass_opened_at_a_position_gives_what_follows_it(monkeypatch, kind, position, resident_bytes):
+    """As if the batches before it had been used; at once or by reading them again."""
+    monkeypatch.setattr(arrays_module, "RESIDENT_BYTES", resident_bytes)
+    *data, how = SOURCES[kind]()
+    source = open_source(*data, seed=1, **how)
+    whole = source.open(2)
+    for skipped in range(position):
+        whole.take(skipped)
+    expected = first_batches(whole, position)
+
+    assert source.resumption in (Resumption.EXACT, Resumption.REPEATED)
+    assert len(expected) > 0
+    assert_bit_equal(expected, first_batches(source.open(2, position), position))
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
+def test_replicas_share_the_batches_behind_a_position(two_replicas, kind):
+    *data, how = SOURCES[kind]()
+    with two_replicas.scope():
+        source = open_source(*data, **how)
+        walk = source.open(0, 2)
+        shares = two_replicas.experimental_local_results(walk.take(2))
+
+    assert [[4], [5]] == [share.numpy().tolist() for share in shares]
 
 
 def test_a_batch_in_hand_is_pulled_as_it_is():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.data_adapter_utils import class_weight_to_sample_weights  # what `fit` weighs with
 
-from engine.data import open_source
+from engine.data import open_source, split_tail
 from engine.data.weights import weigh_arrays, weigh_dataset
 from engine.errors import ConfigError, DataError
 from tests.helpers import assert_bit_equal
@@ -151,12 +151,12 @@ def test_a_weighted_loss_is_that_of_model_fit():
     assert logs["loss"] == [loss]
 
 
-@pytest.mark.parametrize("class_weight", [{}, {-1: 1.0}, {0.5: 1.0}, {"cat": 1.0}, {None: 1.0}])
+@pytest.mark.parametrize("class_weight", [{}, {0.5: 1.0}, {"cat": 1.0}, {None: 1.0}])
 def test_what_are_no_class_numbers_is_refused_in_words(class_weight):
     with pytest.raises(ConfigError) as error:
         weigh_arrays(LABELS, None, class_weight)
 
-    assert f"class_weight={class_weight!r}: expected class numbers from 0, with a weight each." == str(error.value)
+    assert f"class_weight={class_weight!r}: expected class numbers, with a weight each." == str(error.value)
 
 
 @pytest.mark.parametrize("y", [None, [LABELS, LABELS], {"a": LABELS}], ids=["none", "list", "dict"])
@@ -176,10 +176,87 @@ def test_a_dataset_without_one_tensor_of_targets_is_refused_in_words(batch):
     assert "class_weight needs a dataset of (x, y) batches with one tensor of targets y." == str(error.value)
 
 
-@pytest.mark.parametrize("y", [np.zeros((2, 3, 1)), np.zeros((2, 3, 2))], ids=["steps", "one-hot steps"])
-def test_targets_of_many_classes_a_sample_are_refused(y):
-    """A sequence has no one class: Keras fails on it as well."""
-    with pytest.raises((ValueError, TypeError)):
-        class_weight_to_sample_weights(y, CLASS_WEIGHT)
-    with pytest.raises(ConfigError, match="class_weight"):
-        weigh_arrays(y, None, CLASS_WEIGHT)
+STEPS = np.array([[0, 3, 1], [1, 4, 0], [2, 2, 3], [0, 0, 0]])  # four samples of three steps each
+OWN_OF_STEPS = {
+    "alone": None,
+    "one a sample": np.array([1.0, 0.5, 2.0, 3.0]),
+    "one a sample, as a column": np.array([[1.0], [0.5], [2.0], [3.0]]),
+    "one a step": np.linspace(0.5, 2, 12).reshape(4, 3),
+}
+
+
+@pytest.mark.parametrize("form", ["numbers", "one-hot"])
+@pytest.mark.parametrize("own", OWN_OF_STEPS)
+def test_a_step_of_a_sequence_weighs_what_its_class_does(form, own):
+    """Times its own weight or its sample's; where Keras fails, or takes the steps for classes."""
+    y = STEPS if form == "numbers" else np.eye(NUM_CLASSES)[STEPS]
+    parts = [part for part in (y, OWN_OF_STEPS[own]) if part is not None]
+    factor = 1.0 if len(parts) == 1 else parts[1].reshape(4, -1)
+    expected = (np.vectorize(lambda label: CLASS_WEIGHT.get(label, 1.0))(STEPS) * factor).astype("float32")
+    dataset = tf.data.Dataset.from_tensor_slices((np.zeros(4), *parts)).batch(4)
+    (_, _, of_dataset) = next(weigh_dataset(dataset, CLASS_WEIGHT, are_numbers=form == "numbers").as_numpy_iterator())
+
+    np.testing.assert_array_equal(
+        expected, weigh_arrays(y, OWN_OF_STEPS[own], CLASS_WEIGHT, are_numbers=form == "numbers"), strict=True
+    )
+    np.testing.assert_array_equal(expected, of_dataset, strict=True)
+
+
+@pytest.mark.parametrize("label", [-1, -(2**40), 2**40, 2**53 + 1, 2**62])
+def test_a_class_may_have_any_number(label):
+    """Such as those made by hashing; its neighbours are other classes."""
+    y = np.array([label, label - 1, label + 1, 0])
+    expected = np.array([7.0, 1.0, 1.0, 1.0], "float32")
+    dataset = tf.data.Dataset.from_tensors((np.zeros(4), y))
+
+    np.testing.assert_array_equal(expected, weigh_arrays(y, None, {label: 7.0}))
+    np.testing.assert_array_equal(expected, next(weigh_dataset(dataset, {label: 7.0}).as_numpy_iterator())[2])
+
+
+KINDS_OF_BATCHES = {
+    "generator": lambda batches: iter(batches),
+    "PyDataset": lambda batches: _Batches(batches),
+    "dataset": lambda batches: tf.data.Dataset.from_generator(
+        lambda: iter(batches), output_signature=tf.nest.map_structure(tf.TensorSpec.from_tensor, batches[0])
+    ),
+}
+
+
+class _Batches(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return tuple(part.numpy() for part in self.batches[index])
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_BATCHES)
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_whatever_makes_batches_weighs_as_arrays_do(kind, is_weighted):
+    arrays = (np.arange(8.0), np.append(LABELS, 4), *([np.linspace(0.5, 2, 8)] if is_weighted else []))
+    arrays = [array.astype("float32") if array.dtype == "float64" else array for array in arrays]
+    batches = [tuple(tf.constant(array[i : i + 4]) for array in arrays) for i in (0, 4)]
+
+    assert_bit_equal(
+        batches_of(open_source(*arrays, batch_size=4, class_weight=CLASS_WEIGHT)),
+        batches_of(open_source(KINDS_OF_BATCHES[kind](batches), class_weight=CLASS_WEIGHT)),
+    )
+
+
+@pytest.mark.parametrize("y", [None, {"a": LABELS}], ids=["none", "dict"])
+def test_batches_without_one_array_of_targets_are_refused_as_they_are_opened(y):
+    with pytest.raises(ConfigError, match="class_weight needs one array of targets y"):
+        open_source(iter([(LABELS, y)]), class_weight=CLASS_WEIGHT)
+
+
+def test_the_part_that_is_split_off_to_train_on_is_weighed():
+    """And the part to validate on is not."""
+    (x, y, weight), (_, _, of_validation) = split_tail(LABELS, LABELS, None, 0.3)
+    found = batches_of(open_source(x, y, weight, batch_size=8, class_weight=CLASS_WEIGHT))
+
+    np.testing.assert_array_equal(class_weight_to_sample_weights(LABELS[:4], CLASS_WEIGHT), found[2])
+    assert of_validation is None
