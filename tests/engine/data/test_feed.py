@@ -135,7 +135,9 @@ def raises(error, after=3):
     raise error
 
 
-@pytest.mark.parametrize("error", [KeyError("mine"), OSError(5, "disk"), tf.errors.OutOfRangeError(None, None, "mine")])
+@pytest.mark.parametrize(
+    "error", [KeyError("mine"), OSError(5, "disk"), SystemExit(3), tf.errors.OutOfRangeError(None, None, "mine")]
+)
 def test_an_error_of_the_users_code_ends_the_data_and_keeps_its_type(error):
     """Even TensorFlow's own word for the end of data."""
     feed = Feed(lambda: raises(error), spec_of(pairs(2)))
@@ -308,3 +310,10 @@ def test_parts_that_are_none_cannot_be_dealt_to_replicas_which_is_said(two_repli
     with two_replicas.scope(), pytest.raises(DataError) as error:
         feed.open()
     assert "A part of each batch is None, which tf.distribute cannot deal to replicas. Give arrays." == str(error.value)
+
+
+def test_a_series_in_a_batch_stays_what_it_is():
+    """Only arrays given whole get the second axis that Keras gives a column of pandas."""
+    _, y = to_batch((X8, pd.Series(np.arange(8))))
+
+    assert (8,) == y.shape

@@ -103,6 +103,7 @@ STORED = {
     "memmap bytes": lambda folder: memmap_of(folder, WORDS.astype("S")),
     "rows of a memmap": lambda folder: memmap_of(folder, np.concatenate([TABLE, TABLE]))[NUM_ROWS:],
     "memmap backwards": lambda folder: memmap_of(folder, TABLE)[::-1],
+    "memmap as a buffer": lambda folder: np.frombuffer(memmap_of(folder, TABLE).base, TABLE.dtype).reshape(TABLE.shape),
     "memmap as an array": lambda folder: np.asarray(memmap_of(folder, TABLE)),
     "memmap reshaped": lambda folder: np.asarray(memmap_of(folder, TABLE)).reshape(NUM_ROWS, 1, 3),
     "buffer of a file": lambda folder: np.ndarray(TABLE.shape, TABLE.dtype, mapped_file(folder, TABLE)),
