@@ -42,10 +42,11 @@ class Evaluation:
         model, hooks = self.task.model, self.phase.hooks
         model.stop_evaluating = False
         hooks.call("on_test_begin", {})
-        self.phase.renew()
+        reader = Reader(self.source, self.phase.loop.strategy)
+        self.phase.renew(reader)
         model.reset_metrics()
         self.phase.reset()
-        self._test()
+        self._test(reader)
         logs = self.phase.logs()
         self.task.publish(self.phase.means)
         hooks.call("on_test_end", logs)
@@ -61,8 +62,8 @@ class Evaluation:
         """What the logs beside training will be called; known once the step is traced."""
         return [f"val_{name}" for name in self.phase.loop.columns.names]
 
-    def _test(self) -> None:
-        reader, progress = Reader(self.source, self.phase.loop.strategy), Progress()
+    def _test(self, reader: Reader) -> None:
+        progress = Progress()
         reader.begin_epoch(0)
         while not reader.is_exhausted and progress.batch != self.steps:
             limit = None if self.steps is None else self.steps - progress.batch

@@ -82,7 +82,7 @@ class Fit:
         self.train.reset()
         self.reader.begin_epoch(epoch)
         hooks.call("on_epoch_begin", epoch, {})
-        self.train.renew()
+        self.train.renew(self.reader)
         self.task.model.reset_metrics()  # after the hook, which may have evaluated
         self._run_blocks()
         self.reader.end_epoch()

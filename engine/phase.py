@@ -57,10 +57,11 @@ class Phase:
     def __attrs_post_init__(self) -> None:
         self._prepare()
 
-    def renew(self) -> None:
+    def renew(self, reader: Reader) -> None:
         """Takes up what a callback may have changed: a model compiled anew, or other weights trainable."""
         if self.loops.of(self.kind) is not self.loop:
             self._prepare()
+            self.trace(reader)
 
     def _prepare(self) -> None:
         with self.loops.strategy.scope():

@@ -103,9 +103,9 @@ def joined(parts: Sequence[Any]) -> Any:
         ragged or sparse tensor where the model gives one.
     """
     if isinstance(parts[0], tf.SparseTensor):
-        return tf.sparse.concat(0, parts)
+        return tf.sparse.concat(0, list(parts))
     if isinstance(parts[0], tf.RaggedTensor):
-        return tf.concat(parts, 0)
+        return tf.concat(list(parts), 0)
     if np.ndim(parts[0]) == 0:
         return np.stack(parts)
     lengths = np.array([part.shape[1:] for part in parts])

@@ -124,13 +124,15 @@ class Supervised(Task):
                 f"The model {self.model.name!r} is not compiled, so that it can only predict. Call "
                 "model.compile(optimizer, loss), or give optimizer and loss to the Trainer."
             )
-        self._build_model(spec)
         if self._overrides(f"{phase}_step"):
             self._refuse_terms(f"{phase}_step")
+            with contextlib.suppress(NotImplementedError):  # a model that holds others need not be callable itself
+                self._build_model(spec)
             # It may use the targets in any way: what cannot be built from them now is built, or not, by the step.
             with contextlib.suppress(Exception):
                 self._build_metrics(spec)
             return
+        self._build_model(spec)
         _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(spec)
         if y is None and self.model.loss is not None and not self._overrides("compute_loss"):
             raise DataError(
@@ -288,11 +290,12 @@ class Supervised(Task):
         compiled, brought = keras.Model.metrics.fget(self.model), keras.layers.Layer.metrics.fget(self.model)
         bundles = [metric for metric in compiled if metric.name == "compile_metrics"]
         trackers = [m for m in compiled if not _is_in(m, [self._loss_tracker(), *bundles, *brought])]
-        self._bundle = metrics.named(bundles)
-        self._trackers = [] if self._overrides("compute_loss") else trackers
-        visible = [metric for metric in self.model.metrics if not _is_in(metric, [self._loss_tracker(), *bundles])]
+        # What the model's own `metrics` leaves out is neither reset nor reported.
+        visible = [metric for metric in self.model.metrics if metric is not self._loss_tracker()]
+        self._bundle = metrics.named([bundle for bundle in bundles if _is_in(bundle, visible)])
+        self._trackers = [] if self._overrides("compute_loss") else [m for m in trackers if _is_in(m, visible)]
         stateful = {name: metric for name, metric in self._bundle.items() if not metrics.is_mean(metric)}
-        rest = metrics.named([metric for metric in visible if not _is_in(metric, self._trackers)])
+        rest = metrics.named([metric for metric in visible if not _is_in(metric, [*bundles, *self._trackers])])
         self._standing = {} if self._own_metrics else stateful | rest
 
 

@@ -10,6 +10,7 @@ walk = feed.open()
 ```
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,10 +48,14 @@ class Feed:
         """
         if tf.distribute.get_strategy().num_replicas_in_sync > 1 and None in keras.tree.flatten(self._spec):
             raise DataError("A part of each batch is None, which tf.distribute cannot deal to replicas. Give arrays.")
-        flat = tf.data.Dataset.from_generator(self._flat_batches, output_signature=self._leaf_specs)
-        return DatasetPass.over(without_autotune(flat.map(self._packed).prefetch(_BATCHES_AHEAD)), self._raise_error)
+        # TensorFlow keeps what from_generator calls for the life of the process; the user's data shall not be kept.
+        own, spec = weakref.ref(self), self._spec
+        flat = tf.data.Dataset.from_generator(lambda: _batches_of(own()), output_signature=self._leaf_specs)
+        packed = flat.map(lambda *leaves: _packed(spec, leaves)).prefetch(_BATCHES_AHEAD)
+        return DatasetPass.over(without_autotune(packed), self._raise_error)
 
-    def _flat_batches(self) -> Iterator[tuple[Any, ...]]:
+    def flat_batches(self) -> Iterator[tuple[Any, ...]]:
+        """The leaves of each batch that are not None, up to the last, or to an error."""
         try:
             for number, batch in enumerate(self._batches()):
                 yield tuple(_fitting(number, batch, self._spec))
@@ -59,13 +64,18 @@ class Feed:
         except BaseException as error:
             self.error = error
 
-    def _packed(self, *leaves: Any) -> Any:
-        following = iter(leaves)
-        return keras.tree.map_structure(lambda spec: None if spec is None else next(following), self._spec)
-
     def _raise_error(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def _batches_of(feed: Feed | None) -> Iterator[tuple[Any, ...]]:
+    return feed.flat_batches() if feed is not None else iter(())
+
+
+def _packed(spec: Any, leaves: tuple[Any, ...]) -> Any:
+    following = iter(leaves)
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else next(following), spec)
 
 
 def to_batch(batch: Any) -> Any:

@@ -100,4 +100,5 @@ def _of_all(results: Sequence[Any]) -> Any:
     """One leaf of the outputs of every replica as one."""
     if len(results) == 1:
         return results[0]
-    return tf.sparse.concat(0, results) if isinstance(results[0], tf.SparseTensor) else tf.concat(results, 0)
+    parts = list(results)
+    return tf.sparse.concat(0, parts) if isinstance(parts[0], tf.SparseTensor) else tf.concat(parts, 0)

@@ -1,12 +1,13 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import Callback
+from engine import Callback, Task
 from engine.cadence import Pace
 from engine.data import Reader, open_source
 from engine.hooks import Hooks
-from engine.loop import Loop
+from engine.loops import Loops
 from engine.phase import Phase
 from engine.progress import Progress
 
@@ -29,17 +30,37 @@ class Listens(Callback):
         self.ends.append((batch, int(self.count), self.step, self.samples, self.step_logs["mean"], logs["mean"]))
 
 
+class Counts(Task):
+    """Counts its steps, and how often they are traced; its loop is made of whatever stands in `made_from`."""
+
+    def __init__(self):
+        self.model = keras.Sequential([keras.layers.Identity()])
+        self.count, self.traces = tf.Variable(0), 0
+        self.made_from = [self.count]
+
+    def train_step(self, batch):
+        self.traces += 1
+        self.count.assign_add(1)
+        return {"mean": tf.reduce_mean(batch)}
+
+    def test_step(self, batch):
+        return {"mean": tf.reduce_mean(batch)}
+
+    def predict_step(self, batch):
+        return batch
+
+    def ingredients(self):
+        return self.made_from
+
+
 def phase_of(*callbacks, pace=None):
-    count = tf.Variable(0)
-
-    def step(x):
-        count.assign_add(1)
-        return {"mean": tf.reduce_mean(x)}
-
+    task = Counts()
     for callback in callbacks:
-        callback.count = count
+        callback.count = task.count
+    strategy = tf.distribute.get_strategy()
+    loops = Loops(task=task, strategy=strategy, jit_compile=False, run_eagerly=False)
     pace = Pace(steps=4, target_seconds=0.0) if pace is None else pace
-    return Phase(kind="train", loop=Loop(step), hooks=Hooks([*callbacks], None), live=[], pace=pace)
+    return Phase("train", task, loops, reader_of().source.spec, Hooks([*callbacks], task.model), pace)
 
 
 def reader_of(kind="arrays"):
@@ -120,3 +141,18 @@ def test_the_pace_follows_the_blocks_and_an_empty_one_leaves_it():
     assert 4 >= paces[0]  # from one step, at most fourfold
     assert paces[-1] == phase.pace.steps
     assert (0, 0) == (at_the_end.step, at_the_end.samples)
+
+
+def test_a_loop_is_made_anew_when_what_it_is_made_from_has_changed_and_only_then():
+    """`renew` is called at the beginning of each epoch: it must cost nothing where nothing has changed."""
+    phase = phase_of()
+    traces, loops = [], []
+    for change in (False, False, True, False):
+        phase.task.made_from = [tf.Variable(0)] if change else phase.task.made_from
+        phase.renew(reader_of())
+        run(phase, reader_of(), [])
+        traces.append(phase.task.traces)
+        loops.append(phase.loop)
+
+    assert [1, 1, 2, 2] == traces
+    assert loops[0] is loops[1] is not loops[2] is loops[3]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import ConfigError, DataError, EngineError, Trainer
+from engine import ConfigError, DataError, Trainer
 from engine.callbacks import LossHistory
 from tests.helpers import NUM_CLASSES, Recorder, assert_bit_equal, perceptron, samples, weights_of
 
@@ -235,8 +235,18 @@ def test_a_metric_of_a_name_that_is_mistyped_is_refused_in_keras_words():
         Trainer(perceptron(metrics=["acuracy"])).fit(X, Y, verbose=0)
 
 
-def test_a_metric_whose_result_is_no_scalar_is_refused_by_its_name():
-    """Keras logs an array of it, for which no history, bar or curve has a place."""
-    model = perceptron(loss="categorical_crossentropy", metrics=[keras.metrics.F1Score(average=None)])
-    with pytest.raises(EngineError, match="'f1_score' with shape"):
-        Trainer(model).fit(X, keras.utils.to_categorical(Y, NUM_CLASSES), verbose=0)
+def test_a_metric_whose_result_is_an_array_is_logged_as_in_keras():
+    """A value of each class, in the history, of the validation and by `evaluate`."""
+    targets, models = keras.utils.to_categorical(Y, NUM_CLASSES), []
+    for _ in range(2):
+        metrics = [keras.metrics.F1Score(average=None)]
+        models.append(perceptron(loss="categorical_crossentropy", metrics=metrics))
+    arguments = {"y": targets, "validation_data": (X[:9], targets[:9])}
+    expected, given = fit(models[0].fit, **arguments), fit(Trainer(models[1]).fit, **arguments)
+    scores = Trainer(models[1]).evaluate(X, targets, verbose=0)
+
+    assert list(expected) == list(given)
+    for name, values in expected.items():
+        np.testing.assert_allclose(given[name], values, rtol=RTOL, err_msg=name)
+    assert (3, NUM_CLASSES) == np.shape(given["f1_score"])
+    np.testing.assert_allclose(scores["f1_score"], models[0].evaluate(X, targets, verbose=0)[1], rtol=RTOL)
