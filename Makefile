@@ -20,10 +20,10 @@ train: $(ENV)  ## train the small Inception and test it
 	$(RUN) recipes.inception $(ARGS)
 
 test: $(ENV)  ## run every test
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n auto --dist loadfile $(ARGS)
 
 test-fast: $(ENV)  ## run the tests that are not marked slow
-	$(RUN) pytest -m "not slow" $(ARGS)
+	$(RUN) pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
 compat: $(ENV)  ## run the tests that need PyTorch, which is installed for them (3 GB)
 	.venv/bin/uv pip install -p .venv/bin/python --group compat

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine.cadence import Pace
-from engine.data import Source, makes_batches, open_source
+from engine.data import Pipelines, Source, makes_batches, open_source
 from engine.errors import ConfigError, DataError
 from engine.task import Supervised, Task
 
@@ -173,12 +173,13 @@ def capped_steps(name: str, steps: int | None) -> int | None:
     return capped(name, None if steps is None else at_least(1, name, steps), keras.config.max_steps_per_epoch())
 
 
-def open_validation(data: Any, batch_size: int | None, steps: int | None) -> Source:
+def open_validation(data: Any, batch_size: int | None, steps: int | None, pipelines: Pipelines | None = None) -> Source:
     """`validation_data`: something that makes batches; (x,), (x, y) or (x, y, sample_weight); or x alone."""
     if makes_batches(data):
-        return open_source(data)
+        return open_source(data, pipelines=pipelines)
     if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
         raise ConfigError(
             f"validation_data has {len(data)} parts, where (x, y), (x, y, sample_weight) or a dataset was expected."
         )
-    return open_source(*keras.utils.unpack_x_y_sample_weight(data), batch_size=batch_size, steps=steps)
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    return open_source(*parts, batch_size=batch_size, steps=steps, pipelines=pipelines)

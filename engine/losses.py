@@ -57,7 +57,9 @@ def share_of_batch(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return loss * mine * tf.cast(replicas, loss.dtype) / everyone
 
 
-def terms_of(model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def terms_of(
+    model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tensor], *, data: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
     """The parts that a loss is the sum of, each by its name; right after `compute_loss`, in the same context.
 
     ```text
@@ -72,6 +74,7 @@ def terms_of(model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tens
         model: The model whose `compute_loss` gave the total. `model.losses` are those of its last call.
         total: The loss of this replica's own samples (see `of_samples`).
         outputs: The contribution of each output; empty for a single one.
+        data: What comparing targets and outputs gave; None: the outputs', or whatever the rest leaves of the total.
 
     Returns:
         Scalars; those of the first level add up to the total.
@@ -82,8 +85,25 @@ def terms_of(model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tens
     terms: dict[str, tf.Tensor] = {"loss/regularization": tf.add_n(regularization)} if regularization else {}
     for name, term in zip(_layers_of_losses(model), own, strict=True):
         terms[f"loss/{name}"] = terms.get(f"loss/{name}", 0.0) + term
-    data = total - tf.add_n(added) if added else total
+    if data is None:
+        data = tf.add_n(list(outputs.values())) if outputs else total - sum(added)
     return {"loss/data": data, **terms} | {f"loss/data/{name}": term for name, term in outputs.items()}
+
+
+def data_loss(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
+    """What comparing targets and outputs gives under the losses that were compiled, by itself.
+
+    The total less the rest would be inexact where the rest is large. TensorFlow sees that `compute_loss` has
+    computed the same, and computes it once.
+    """
+    if model.loss is None:
+        return tf.zeros((), keras.config.floatx())
+    return of_samples(mean_of(model._compile_loss(y, y_pred, sample_weight)))
+
+
+def mean_of(loss: tf.Tensor) -> tf.Tensor:
+    """The loss as a number, though its reduction may be "none"."""
+    return loss if loss.shape.rank == 0 else tf.reduce_mean(loss)
 
 
 def outputs_of(model: keras.Model) -> dict[str, tf.Tensor]:

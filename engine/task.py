@@ -162,7 +162,7 @@ class Supervised(Task):
             optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
         else:
             warnings.warn("The model does not have any trainable weights: it is only evaluated.", stacklevel=2)
-        return terms | self._compute_metrics(losses.of_samples(loss), size, x, y, y_pred, sample_weight)
+        return terms | self._compute_metrics(losses.of_samples(losses.mean_of(loss)), size, x, y, y_pred, sample_weight)
 
     def test_step(self, batch: Batch) -> StepValues:
         """Forward pass, loss, metrics."""
@@ -171,7 +171,8 @@ class Supervised(Task):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = self._call(x, training=False)
         loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=False)
-        return terms | self._compute_metrics(losses.of_samples(loss), batch_size(x), x, y, y_pred, sample_weight)
+        loss = losses.of_samples(losses.mean_of(loss))
+        return terms | self._compute_metrics(loss, batch_size(x), x, y, y_pred, sample_weight)
 
     def predict_step(self, batch: Batch) -> Any:
         """The model's outputs."""
@@ -238,10 +239,15 @@ class Supervised(Task):
         loss = compute(**arguments)
         values = {tracker.name: tracker.result() for tracker in self._trackers}
         if self.report_terms:
-            outputs = losses.outputs_of(self.model) if self._trackers else {}
-            values |= losses.terms_of(self.model, losses.of_samples(loss), outputs)
+            values |= self._terms(loss, y, y_pred, sample_weight)
         # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
         return loss, {name: (value, batch_size(x)) for name, value in values.items()}
+
+    def _terms(self, loss: tf.Tensor, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, tf.Tensor]:
+        outputs, data = losses.outputs_of(self.model) if self._trackers else {}, None
+        if not outputs and not self._overrides("compute_loss"):
+            data = losses.data_loss(self.model, y, y_pred, sample_weight)
+        return losses.terms_of(self.model, losses.of_samples(losses.mean_of(loss)), outputs, data=data)
 
     def _compute_metrics(
         self, loss: tf.Tensor, size: tf.Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any

@@ -45,7 +45,7 @@ from engine.arguments import (
 )
 from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.progress_bar import ProgressBar
-from engine.data import ClassWeight, Reader, Source, open_source, split_tail
+from engine.data import ClassWeight, Pipelines, Reader, Source, open_source, split_tail
 from engine.evaluation import Evaluation
 from engine.fitting import Fit
 from engine.hooks import Hooks
@@ -121,6 +121,7 @@ class Trainer:
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
         self._steps_per_execution = steps_per_execution
         self._loops = Loops(task=self._task, strategy=self._strategy, jit_compile=jit_compile, run_eagerly=run_eagerly)
+        self._pipelines = Pipelines()
         self._seed = None if seed is None else at_least(0, "seed", seed)
 
     @property
@@ -199,6 +200,7 @@ class Trainer:
             seed=self._draw_seed(),
             class_weight=class_weight,
             are_class_numbers=losses.takes_class_numbers(self.model.loss),
+            pipelines=self._pipelines,
         )
         check_shares(source, self._strategy)
         warn_of_pixels(source.spec, self.model)
@@ -217,7 +219,9 @@ class Trainer:
         evaluation = None
         if validation_data is not None:
             validation_steps = capped_steps("validation_steps", validation_steps)
-            validation = open_validation(validation_data, validation_batch_size or batch_size, validation_steps)
+            validation = open_validation(
+                validation_data, validation_batch_size or batch_size, validation_steps, self._pipelines
+            )
             evaluation = self._evaluation(validation, hooks, validation_steps, "validation_steps")
         hooks.set_step_graph(train.loop.graph)
         if train.loop.columns.names:  # known as soon as the step is traced, but not where it runs eagerly
@@ -267,7 +271,7 @@ class Trainer:
             {'accuracy': 0.991, 'loss': 0.0286}
         """
         steps = capped_steps("steps", steps)
-        source = open_source(x, y, sample_weight, batch_size=batch_size, steps=steps)
+        source = open_source(x, y, sample_weight, batch_size=batch_size, steps=steps, pipelines=self._pipelines)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
         logs = _told(self._evaluation(source, hooks, steps, "steps").run, hooks)
         return logs if return_dict else in_keras_order(logs, self.model.metrics)
@@ -301,7 +305,7 @@ class Trainer:
             (10000, 10)
         """
         steps = capped_steps("steps", steps)
-        source = open_source(x, batch_size=batch_size, steps=steps)
+        source = open_source(x, batch_size=batch_size, steps=steps, pipelines=self._pipelines)
         hooks = self._hooks(callbacks, verbose, epochs=1, steps=steps_of(source, steps, "steps"))
         loop = self._loops.of_prediction()
         reader = Reader(source, self._strategy)

@@ -1,17 +1,40 @@
-"""Hypothesis strategies that several tests use, and how often a law is tried."""
+"""Hypothesis strategies that several tests use, and how often a law is tried.
 
+The environment variable `ENGINE_EXAMPLES` multiplies how often, for a run as long as one likes:
+
+```text
+ENGINE_EXAMPLES=10 python -m pytest tests/test_equal_to_fit_drawn.py
+```
+"""
+
+import os
+from collections.abc import Collection
+
+import attrs
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies import DrawFn, SearchStrategy
 
 from engine.cadence import AtEpochs, Cadence, Every, Plan
 from engine.progress import Progress
+from tests.networks import (
+    KINDS,
+    LAYERS,
+    OPTIMIZERS,
+    STRUCTURES,
+    Branch,
+    Compiled,
+    Head,
+    Network,
+    Run,
+    Training,
+)
 
 
 def examples(number: int) -> settings:
-    """Tries a law on so many examples, always the same ones, however long they take."""
+    """Tries a law on so many examples (times `ENGINE_EXAMPLES`), always the same ones, however long they take."""
     return settings(
-        max_examples=number,
+        max_examples=number * int(os.environ.get("ENGINE_EXAMPLES", "1")),
         deadline=None,
         derandomize=True,
         database=None,
@@ -75,3 +98,81 @@ def plans(*, with_seconds: bool = True) -> SearchStrategy[Plan]:
 def block_lengths() -> SearchStrategy[list[int]]:
     """Lengths of blocks, to be taken in turn."""
     return st.lists(counts(20), min_size=1, max_size=6)
+
+
+@st.composite
+def networks(draw: DrawFn, kind: str) -> Network:
+    """Models of one or two inputs and up to three outputs, one of which has a loss at least."""
+    most = 1 if kind == "sequential" else 3
+    branches = draw(st.lists(_branches(), min_size=1, max_size=min(most, 2)))
+    has_steps = any(branch.kind != "vector" for branch in branches)
+    kinds = [kind for kind in sorted(KINDS) if has_steps or kind != "steps"]
+    heads = draw(st.lists(st.sampled_from(kinds).flatmap(_heads), min_size=1, max_size=most))
+    if all(head.loss is None for head in heads):
+        heads[0] = attrs.evolve(heads[0], loss=draw(st.sampled_from(sorted(KINDS[heads[0].kind].losses))))
+    is_single = len(heads) == 1 and (kind == "sequential" or draw(st.booleans()))
+    several = sorted(set(STRUCTURES) - {"single"})
+    outputs = "single" if is_single else draw(st.sampled_from(several))
+    return Network(kind, tuple(branches), tuple(heads), draw(st.sampled_from(["list", "dict"])), outputs)
+
+
+@st.composite
+def trainings(draw: DrawFn, kind: str) -> Training:
+    """Networks, with every form in which Keras lets their losses, metrics and weights be given; a few steps each.
+
+    Args:
+        draw: Hypothesis's own.
+        kind: Of the network: "sequential", "functional" or "subclassed".
+    """
+    network = draw(networks(kind))
+    heads, forms, are_named = network.heads, ["like the outputs", "flat"], ["like the outputs"]
+    if network.kind == "functional" and network.outputs in ("single", "list", "tuple"):
+        forms, are_named = [*forms, "by name"], [*are_named, "by name"]
+    if len({head.kind for head in heads}) == 1 and heads[0].loss is not None:
+        forms.append("one for all")
+    weights = ["none", "of outputs"]
+    if all(head.kind != "steps" for head in heads):  # Keras cannot multiply (samples, steps) with (samples,)
+        weights.append("of samples")
+    if network.outputs == "single" and heads[0].kind in ("binary", "classes", "one-hot"):
+        weights.append("of classes")
+    # Keras fails where one of two optimizers has nothing to learn.
+    optimizers = [name for name in sorted(OPTIMIZERS) if name != "two of them" or heads[0].loss is not None]
+    compiled = st.builds(
+        Compiled,
+        losses=st.sampled_from(forms),
+        has_loss_weights=st.booleans(),
+        metrics=st.sampled_from(are_named),
+        optimizer=st.sampled_from(optimizers),
+    )
+    run = st.builds(
+        Run,
+        feed=st.sampled_from(["shuffled arrays", "arrays", "dataset"]),
+        weights=st.sampled_from(weights),
+        num_samples=counts(30),
+        num_held_out=st.sampled_from([0, 5, 8]),
+        batch_size=st.integers(2, 17),
+        epochs=counts(3),
+        steps_per_execution=st.sampled_from([1, 2, 5, "auto"]),
+    )
+    return Training(network, draw(compiled), draw(run))
+
+
+def _branches() -> SearchStrategy[Branch]:
+    return st.sampled_from(sorted(LAYERS)).flatmap(
+        lambda kind: st.builds(Branch, st.just(kind), _some(LAYERS[kind], most=2))
+    )
+
+
+def _heads(kind: str) -> SearchStrategy[Head]:
+    return st.builds(
+        Head,
+        kind=st.just(kind),
+        loss=st.sampled_from([*sorted(KINDS[kind].losses), None]),
+        loss_weight=quarters(8).filter(bool),
+        metrics=_some(KINDS[kind].metrics, most=2),
+        weighted_metrics=_some(KINDS[kind].metrics, most=1),
+    )
+
+
+def _some(names: Collection[str], *, most: int) -> SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(sorted(names)), max_size=most, unique=True).map(tuple)

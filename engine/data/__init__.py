@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from engine.data.arrays import ArraySource
 from engine.data.datasets import DatasetSource
-from engine.data.feed import to_batch
+from engine.data.feed import Pipelines, to_batch
 from engine.data.iterables import IteratorSource, LoaderSource
 from engine.data.kinds import is_loader, makes_batches
 from engine.data.leaves import Leaf
@@ -41,6 +41,7 @@ from engine.errors import ConfigError, DataError
 __all__ = [
     "ClassWeight",
     "Pass",
+    "Pipelines",
     "Reader",
     "Resumption",
     "Source",
@@ -62,6 +63,7 @@ def open_source(
     seed: int = 0,
     class_weight: ClassWeight | None = None,
     are_class_numbers: bool = False,
+    pipelines: Pipelines | None = None,
 ) -> Source:
     """Opens what a user gave as data.
 
@@ -77,6 +79,7 @@ def open_source(
         seed: With the epoch, it alone decides the order.
         class_weight: Maps a class to what its samples weigh; those not named weigh 1.
         are_class_numbers: Whether the loss takes class numbers, so that no axis of the targets is one-hot.
+        pipelines: What batches made by Python came through before, to be used again.
 
     Raises:
         DataError: The data is empty, of unequal lengths or of a kind that is not known.
@@ -88,19 +91,29 @@ def open_source(
         if class_weight is not None:
             x = weigh_dataset(x, class_weight, are_numbers=are_class_numbers)
         return DatasetSource(x)
+    pipelines = Pipelines() if pipelines is None else pipelines
     finish = _finisher(class_weight, are_numbers=are_class_numbers)
     if isinstance(x, keras.utils.PyDataset):
-        return PyDatasetSource(x, finish, shuffle=shuffle, seed=seed)
+        return PyDatasetSource(x, finish, shuffle=shuffle, seed=seed, pipelines=pipelines)
     if is_loader(x):
-        return LoaderSource(x, finish)
+        return LoaderSource(x, finish, pipelines)
     if isinstance(x, Iterator):
-        return IteratorSource(x, finish)
+        return IteratorSource(x, finish, pipelines)
     if x is None:
         raise DataError("x is None: give x as arrays, or as something that makes batches, such as a tf.data.Dataset.")
     if class_weight is not None:
         targets, own = (part.whole() if isinstance(part, Leaf) else part for part in (y, sample_weight))
         sample_weight = weigh_arrays(targets, own, class_weight, are_numbers=are_class_numbers)
-    return ArraySource.of(x, y, sample_weight, batch_size=batch_size, steps=steps, shuffle=shuffle, seed=seed)
+    return ArraySource.of(
+        x,
+        y,
+        sample_weight,
+        batch_size=batch_size,
+        steps=steps,
+        shuffle=shuffle,
+        seed=seed,
+        pipelines=pipelines,
+    )
 
 
 def _finisher(class_weight: ClassWeight | None, *, are_numbers: bool) -> Callable[[Any], Any]:

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from engine.data.feed import Feed
+from engine.data.feed import Feed, Pipelines
 from engine.data.leaves import Dense, Leaf, gather_rows, leaf_of, signature_of, slice_rows
 from engine.data.order import Indices, order, order_of_batches
 from engine.data.source import Pass, Resumption, Source
@@ -36,6 +36,7 @@ class ArraySource(Source):
         batch_size: Samples in a batch; the last of a pass may be smaller.
         shuffle: False, True or "batch".
         seed: With a pass's number, it decides the order.
+        pipelines: What batches that are read one by one come through.
     """
 
     leaves: Any
@@ -43,6 +44,7 @@ class ArraySource(Source):
     batch_size: int
     shuffle: bool | str
     seed: int
+    pipelines: Pipelines = attrs.field(factory=Pipelines)
     resumption = Resumption.EXACT
 
     @classmethod
@@ -56,6 +58,7 @@ class ArraySource(Source):
         steps: int | None = None,
         shuffle: bool | str,
         seed: int,
+        pipelines: Pipelines | None = None,
     ) -> "ArraySource":
         """Opens arrays as they come from a user, checked and cast as Keras casts them.
 
@@ -67,6 +70,7 @@ class ArraySource(Source):
             steps: Batches that an epoch shall have; None: whatever comes out.
             shuffle: False, True or "batch".
             seed: Decides the order.
+            pipelines: Those of earlier sources, to be used again.
 
         Raises:
             DataError: No samples, or arrays of different lengths.
@@ -83,7 +87,7 @@ class ArraySource(Source):
         if batch_size is None:
             batch_size = 32 if steps is None else -(-num_samples // steps)
         leaves = keras.utils.pack_x_y_sample_weight(**named)
-        source = cls(leaves, num_samples, int(batch_size), shuffle, seed)
+        source = cls(leaves, num_samples, int(batch_size), shuffle, seed, pipelines or Pipelines())
         source.targets = _map(lambda leaf: leaf.array if isinstance(leaf, Dense) else None, named["y"])
         return source
 
@@ -112,7 +116,7 @@ class ArraySource(Source):
         rows = self.order(index)
         sizes = [leaf.num_bytes for leaf in keras.tree.flatten(self.leaves) if leaf is not None]
         if None in sizes or sum(filter(None, sizes)) > RESIDENT_BYTES:
-            return Feed(functools.partial(self._batches, rows, position), self.spec).open()
+            return Feed(functools.partial(self._batches, rows, position), self.spec, self.pipelines).open()
         order_of_pass = None if rows is None else tf.constant(rows)
         return ArrayPass(self.resident, order_of_pass, self.batch_size, self.num_samples)
 
@@ -139,14 +143,12 @@ class ArrayPass(Pass):
         order: Sample numbers in the order of their use, int64, (samples,); None: as they stand.
         batch_size: Samples in a batch.
         num_samples: Samples in the pass.
-        raise_error: See `Pass`; there is none.
     """
 
     arrays: Any
     order: tf.Tensor | None
     batch_size: int
     num_samples: int
-    raise_error: Callable[[], None] = attrs.field(init=False, default=lambda: None)
 
     @staticmethod
     def pull(cursor: Any, index: tf.Tensor) -> Any:

@@ -1,6 +1,5 @@
 """`tf.data.Dataset`: read as it is, with its position counted."""
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -45,23 +44,17 @@ class DatasetSource(Source):
 
 @attrs.define(eq=False)
 class DatasetPass(Pass):
-    """One iterator of a dataset. It only moves forward, so that `position` is not looked at.
-
-    Attributes:
-        iterator: Of `tf.data` or `tf.distribute`.
-        raise_error: See `Pass`.
-    """
+    """One iterator of a dataset. It only moves forward, so that `position` is not looked at."""
 
     iterator: Any
-    raise_error: Callable[[], None] = attrs.field(default=lambda: None)
 
     @classmethod
-    def over(cls, dataset: Any, *arguments: Any) -> "DatasetPass":
+    def over(cls, dataset: Any) -> "DatasetPass":
         """A pass over a dataset from its beginning, each batch dealt to the replicas where there are several."""
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync > 1:
             dataset = strategy.experimental_distribute_dataset(dataset)
-        return cls(iter(dataset), *arguments)
+        return cls(iter(dataset))
 
     @staticmethod
     def pull(cursor: Any, index: tf.Tensor) -> tf.experimental.Optional:

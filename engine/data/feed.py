@@ -10,8 +10,9 @@ walk = feed.open()
 ```
 """
 
+import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -20,57 +21,161 @@ import tensorflow as tf
 
 from engine.data.datasets import DatasetPass, without_autotune
 from engine.data.leaves import tensor_dtype, to_batch_leaf
+from engine.data.source import Pass
 from engine.errors import DataError
 
 BATCHES_FOR_SPEC = 2  # as in Keras: an axis that differs between them may have any length
 _BATCHES_AHEAD = 2
 
 
+class Pipelines:
+    """One `tf.data` pipeline for batches of each kind, used again by every pass over such batches.
+
+    TensorFlow keeps some 30 KB of every `from_generator`, and all that it calls, for the life of the process: made anew
+    for each pass, they would pile up, the user's data with them.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, tf.data.Dataset] = {}
+        self._starting: Callable[[], Iterable[tuple[Any, ...]] | None] = lambda: None
+
+    def of(self, spec: Any) -> tf.data.Dataset:
+        """The pipeline of batches like `spec`, whose iterators each read what was started last."""
+        key = tuple((path, leaf) for path, leaf in keras.tree.flatten_with_path(spec))
+        if key not in self._kept:
+            leaf_specs = tuple(leaf for _, leaf in key if leaf is not None)
+            own = weakref.ref(self)
+            flat = tf.data.Dataset.from_generator(lambda: _begin(own()), output_signature=leaf_specs)
+            packed = flat.map(lambda *leaves: _packed(spec, leaves)).prefetch(_BATCHES_AHEAD)
+            self._kept[key] = without_autotune(packed)
+        return self._kept[key]
+
+    def start(self, batches: Iterable[tuple[Any, ...]]) -> None:
+        """Lets the iterator that is asked for its first batch next read these."""
+        self._starting = weakref.ref(batches)
+
+    def begin(self) -> Iterator[tuple[Any, ...]]:
+        """Called by TensorFlow for each iterator, when it is asked for its first batch."""
+        batches = self._starting()
+        return iter(() if batches is None else batches)
+
+
 class Feed:
-    """Batches of Python, as one pipeline.
+    """Batches of Python, as passes of which each begins them anew.
 
     Args:
         batches: Begins the batches, each as `to_batch` makes it; called when the first of them is wanted.
         spec: What each batch looks like.
+        pipelines: Those of earlier feeds, to be used again.
     """
 
-    def __init__(self, batches: Callable[[], Iterator[Any]], spec: Any) -> None:
-        self._batches = batches
-        self._spec = spec
-        self._leaf_specs = tuple(leaf for leaf in keras.tree.flatten(spec) if leaf is not None)
-        self.error: BaseException | None = None
+    def __init__(self, batches: Callable[[], Iterator[Any]], spec: Any, pipelines: Pipelines | None = None) -> None:
+        self._batches, self._spec = batches, spec
+        self._pipelines = Pipelines() if pipelines is None else pipelines
 
-    def open(self) -> DatasetPass:
+    def open(self) -> "FeedPass":
         """A pass over the batches, each dealt to the replicas where there are several.
 
         Raises:
             DataError: Several replicas, and parts that are None.
         """
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1 and None in keras.tree.flatten(self._spec):
+        has_replicas = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if has_replicas and None in keras.tree.flatten(self._spec):
             raise DataError("A part of each batch is None, which tf.distribute cannot deal to replicas. Give arrays.")
-        # TensorFlow keeps what from_generator calls for the life of the process; the user's data shall not be kept.
-        own, spec = weakref.ref(self), self._spec
-        flat = tf.data.Dataset.from_generator(lambda: _batches_of(own()), output_signature=self._leaf_specs)
-        packed = flat.map(lambda *leaves: _packed(spec, leaves)).prefetch(_BATCHES_AHEAD)
-        return DatasetPass.over(without_autotune(packed), self._raise_error)
+        # What deals to replicas may ask for a batch before it is asked for one, and so gets a pipeline of its own.
+        return FeedPass(self._batches, self._spec, Pipelines() if has_replicas else self._pipelines)
 
-    def flat_batches(self) -> Iterator[tuple[Any, ...]]:
+
+class FeedPass(Pass):
+    """One walk over batches of Python; when nobody holds it any more, their making ends."""
+
+    def __init__(self, batches: Callable[[], Iterator[Any]], spec: Any, pipelines: Pipelines) -> None:
+        self._making, self._pipelines = _Making(batches, spec), pipelines
+        weakref.finalize(self, self._making.close)
+        pipelines.start(self._making)
+        self._walk = DatasetPass.over(pipelines.of(spec))
+
+    pull = staticmethod(DatasetPass.pull)  # the same function, so that nothing is traced twice
+
+    def cursor(self, position: int) -> Any:
+        """The iterator."""
+        self._pipelines.start(self._making)
+        return self._walk.cursor(position)
+
+    def signature(self) -> Any:
+        """The iterator, which is its own spec."""
+        return self._walk.signature()
+
+    def take(self, position: int) -> Any:
+        """The next batch, or None at the end of the data."""
+        self._pipelines.start(self._making)
+        return self._walk.take(position)
+
+    def raise_error(self) -> None:
+        """Raises what the user's own code raised."""
+        if self._making.error is not None:
+            raise self._making.error
+
+
+class _Making:
+    """The making of batches: in a thread of TensorFlow, which holds it longer than anybody needs it.
+
+    Args:
+        begin: Begins the batches.
+        spec: What each looks like.
+    """
+
+    def __init__(self, begin: Callable[[], Iterator[Any]], spec: Any) -> None:
+        self.error: BaseException | None = None
+        self._begin = begin
+        self._is_closed = False
+        self._batches: Iterator[Any] | None = None
+        self._spec = spec
+        self._number = -1
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """The leaves of each batch that are not None, up to the last, or to an error."""
+        while (leaves := self._next()) is not None:
+            yield leaves
+
+    def close(self) -> None:
+        """Lets go of the user's code: at once, or as soon as the batch that is being made is done."""
+        self._is_closed = True
+        if self._lock.acquire(blocking=False):
+            batches, self._batches, self._begin = self._batches, None, _nothing
+            self._lock.release()
+            if isinstance(batches, Generator):  # an iterator of the user's own goes on elsewhere
+                batches.close()
+
+    def _next(self) -> tuple[Any, ...] | None:
         try:
-            for number, batch in enumerate(self._batches()):
-                yield tuple(_fitting(number, batch, self._spec))
-        except GeneratorExit:  # nobody asks for more
-            raise
+            with self._lock:
+                if self._is_closed:
+                    return None
+                if self._batches is None:
+                    self._batches = self._begin()
+                self._number += 1
+                leaves = tuple(_fitting(self._number, next(self._batches), self._spec))
+        except StopIteration:
+            return None
         except BaseException as error:
             self.error = error
+            return None
+        self._close_if_wanted()
+        return leaves
 
-    def _raise_error(self) -> None:
-        if self.error is not None:
-            raise self.error
+    def _close_if_wanted(self) -> None:
+        if self._is_closed:  # while the batch was being made
+            self.close()
 
 
-def _batches_of(feed: Feed | None) -> Iterator[tuple[Any, ...]]:
-    return feed.flat_batches() if feed is not None else iter(())
+def _nothing() -> Iterator[Any]:
+    return iter(())
+
+
+def _begin(pipelines: Pipelines | None) -> Iterator[tuple[Any, ...]]:
+    return iter(()) if pipelines is None else pipelines.begin()
 
 
 def _packed(spec: Any, leaves: tuple[Any, ...]) -> Any:

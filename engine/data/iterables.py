@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, Pipelines, spec_of, targets_of
 from engine.data.source import Pass, Resumption, Source
 from engine.errors import DataError
 
@@ -17,10 +17,11 @@ class LoaderSource(Source):
     Args:
         loader: Yields batches.
         finish: Makes a batch of arrays of what is yielded.
+        pipelines: Those of earlier sources, to be used again.
     """
 
-    def __init__(self, loader: Iterable[Any], finish: Callable[[Any], Any]) -> None:
-        self._loader, self._finish = loader, finish
+    def __init__(self, loader: Iterable[Any], finish: Callable[[Any], Any], pipelines: Pipelines) -> None:
+        self._loader, self._finish, self._pipelines = loader, finish, pipelines
         self.length = _length_of(loader)
         if self.length == 0:
             raise DataError(f"The {type(loader).__name__} is empty: it has 0 batches. Give at least one.")
@@ -31,7 +32,7 @@ class LoaderSource(Source):
 
     def open(self, index: int, position: int = 0) -> Pass:
         """The loader, begun anew."""
-        return Feed(functools.partial(self._batches, position), self.spec).open()
+        return Feed(functools.partial(self._batches, position), self.spec, self._pipelines).open()
 
     def _batches(self, position: int = 0) -> Iterator[Any]:
         return map(self._finish, itertools.islice(self._loader, position, None))
@@ -43,16 +44,17 @@ class IteratorSource(Source):
     Args:
         iterator: Yields batches.
         finish: Makes a batch of arrays of what is yielded.
+        pipelines: Those of earlier sources, to be used again.
     """
 
     length = None
     resumption = Resumption.NONE
 
-    def __init__(self, iterator: Iterator[Any], finish: Callable[[Any], Any]) -> None:
+    def __init__(self, iterator: Iterator[Any], finish: Callable[[Any], Any], pipelines: Pipelines) -> None:
         batches = map(finish, iterator)
         first = list(itertools.islice(batches, BATCHES_FOR_SPEC))
         self.spec, self.targets = spec_of(first), targets_of(first[0])
-        self._feed = Feed(lambda: itertools.chain(first, batches), self.spec)
+        self._feed = Feed(lambda: itertools.chain(first, batches), self.spec, pipelines)
 
     @functools.cached_property
     def _walk(self) -> Pass:

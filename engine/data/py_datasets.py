@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, spec_of, targets_of
+from engine.data.feed import BATCHES_FOR_SPEC, Feed, Pipelines, spec_of, targets_of
 from engine.data.order import order
 from engine.data.source import Pass, Resumption, Source
 from engine.errors import DataError
@@ -31,14 +31,22 @@ class PyDatasetSource(Source):
         finish: Makes a batch of arrays of what the dataset gives.
         shuffle: Whether each pass takes the batches in an order of its own; one without an end never does.
         seed: With a pass's number, it decides the order.
+        pipelines: Those of earlier sources, to be used again.
     """
 
     resumption = Resumption.EXACT
 
     def __init__(
-        self, dataset: keras.utils.PyDataset, finish: Callable[[Any], Any], *, shuffle: bool | str, seed: int
+        self,
+        dataset: keras.utils.PyDataset,
+        finish: Callable[[Any], Any],
+        *,
+        shuffle: bool | str,
+        seed: int,
+        pipelines: Pipelines,
     ) -> None:
         self._dataset, self._finish, self._shuffle, self._seed = dataset, finish, bool(shuffle), seed
+        self._pipelines = pipelines
         self.is_endless = self.length is None
         if self.length == 0:
             raise DataError("The PyDataset is empty: it has 0 batches. Give at least one.")
@@ -53,7 +61,7 @@ class PyDatasetSource(Source):
 
     def open(self, index: int, position: int = 0) -> Pass:
         """The pass in the order that (seed, index) decides."""
-        return Feed(functools.partial(self._batches, index, position), self.spec).open()
+        return Feed(functools.partial(self._batches, index, position), self.spec, self._pipelines).open()
 
     def begin_epoch(self) -> None:
         """Tells the dataset."""

@@ -28,11 +28,9 @@ class Pass(abc.ABC):
 
     Attributes:
         pull: See above.
-        raise_error: Raises what a user's own code raised, if that is why the pass has ended.
     """
 
     pull: Pull
-    raise_error: Callable[[], None]
 
     @abc.abstractmethod
     def cursor(self, position: int) -> Any:
@@ -45,6 +43,9 @@ class Pass(abc.ABC):
     @abc.abstractmethod
     def take(self, position: int) -> Any:
         """The batch at `position` itself, or None where the data has ended."""
+
+    def raise_error(self) -> None:
+        """Raises what a user's own code raised, if that is why the pass has ended."""
 
 
 class Source(abc.ABC):

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import keras
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras.src.losses.losses import LossFunctionWrapper  # what `compile` makes of a function
 
+from engine import Trainer
 from engine.errors import ConfigError, DataError
 from engine.losses import (
     check_replicable,
@@ -15,8 +17,12 @@ from engine.losses import (
     check_target_values,
     num_replicas,
     of_samples,
+    outputs_of,
     share_of_batch,
+    terms_of,
 )
+from engine.task import Supervised
+from tests.helpers import assert_bit_equal, weights_of
 from tests.strategies import examples
 
 NUM_SAMPLES = 6  # unlike every other length below, so that nothing fits by accident
@@ -432,3 +438,275 @@ def test_without_replicas_a_loss_stays_the_same_tensor():
 def test_replicas_are_counted_in_a_scope(two_replicas):
     with two_replicas.scope():
         assert 2 == num_replicas()
+
+
+class Squares(keras.layers.Layer):
+    """Hands its input on, and adds the mean of its squares."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.cast(keras.ops.mean(keras.ops.square(inputs)), "float32"))
+        return inputs
+
+
+class SmallOutputs(keras.Model):
+    """A model that adds a loss itself, beside those of its parts."""
+
+    def __init__(self, *, name="small"):
+        super().__init__(name=name)
+        self.penalty = Squares(name="squares")
+        self.dense = keras.layers.Dense(3, kernel_regularizer="l2", activity_regularizer="l1", name="dense")
+
+    def call(self, inputs):
+        outputs = self.dense(self.penalty(inputs))
+        self.add_loss(0.1 * keras.ops.mean(keras.ops.abs(outputs)))
+        return outputs
+
+
+KIND = tf.constant([0, 2, 1, 1, 0, 2, 2])
+SIZE = tf.constant(DATA.normal(size=(7, 1)), tf.float32)
+
+
+def with_every_term(**compile_arguments):
+    """Two outputs with weights, three weight regularizers, an activity regularizer and a loss that a layer adds."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(
+        5,
+        kernel_regularizer=keras.regularizers.L2(0.1),
+        bias_regularizer="l1",
+        activity_regularizer="l1",
+        name="hidden",
+    )(inputs)
+    hidden = Squares(name="squares")(hidden)
+    kind = keras.layers.Dense(3, activation="softmax", kernel_regularizer="l1", name="kind")(hidden)
+    size = keras.layers.Dense(1, name="size")(hidden)
+    model = keras.Model(inputs, {"size": size, "kind": kind})
+    # Nothing is learnt, so that every batch of an epoch can be computed from the same weights.
+    arguments = {"optimizer": keras.optimizers.SGD(0.0), "loss": {"size": "mse", "kind": SPARSE}}
+    model.compile(loss_weights={"size": 0.5, "kind": 2.0}, **(arguments | compile_arguments))
+    return model
+
+
+def computed_by_hand(model, x, kind, size, weight):
+    """The terms of one batch for `with_every_term`, in NumPy."""
+    w, b, w_kind, b_kind, w_size, b_size = (variable.numpy() for variable in model.trainable_weights)
+    hidden = x @ w + b
+    scores = np.exp(hidden @ w_kind + b_kind)
+    of_kind = -np.log((scores / scores.sum(-1, keepdims=True))[np.arange(len(x)), kind])
+    of_size = np.mean((hidden @ w_size + b_size - size) ** 2, axis=-1)
+    kind_loss, size_loss = np.mean(of_kind * weight), np.mean(of_size * weight)
+    return {
+        "kind_loss": kind_loss,
+        "size_loss": size_loss,
+        "loss/data": 2.0 * kind_loss + 0.5 * size_loss,
+        "loss/data/kind": 2.0 * kind_loss,
+        "loss/data/size": 0.5 * size_loss,
+        "loss/regularization": 0.1 * np.sum(w**2) + 0.01 * np.sum(np.abs(b)) + 0.01 * np.sum(np.abs(w_kind)),
+        "loss/hidden": 0.01 * np.sum(np.abs(hidden)) / len(x),  # which Keras divides by the samples
+        "loss/squares": np.mean(hidden**2),
+    }
+
+
+def added_up(logs, prefix=""):
+    """The sum of a loss's terms; those of single outputs are in `loss/data` already."""
+    first = f"{prefix}loss/"
+    return sum(value for name, value in logs.items() if name.startswith(first) and "/" not in name[len(first) :])
+
+
+def test_the_terms_of_a_loss_are_what_one_computes_by_hand():
+    """In training and in validation, with weights, and with a last batch that is smaller than the others."""
+    model, parts = with_every_term(), [part.numpy() for part in (X, KIND, SIZE, WEIGHT)]
+    model(X)
+    means = {}
+    for begin, size in ((0, 4), (4, 3)):
+        batch = computed_by_hand(model, *(part[begin : begin + size] for part in parts))
+        means = {name: means.get(name, 0.0) + value * size / 7 for name, value in batch.items()}
+    expected = means | {"loss": sum(means[f"loss/{name}"] for name in ("data", "regularization", "hidden", "squares"))}
+    y, weights = {"kind": KIND, "size": SIZE}, {"kind": WEIGHT, "size": WEIGHT}
+    trainer = Trainer(model, report_terms=True)
+    history = trainer.fit(X, y, 4, sample_weight=weights, validation_data=(X, y, weights), verbose=0).history
+
+    assert {*expected, *(f"val_{name}" for name in expected)} == set(history)
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[name], [value], rtol=1e-5, err_msg=name)  # NumPy's sums in another order
+        np.testing.assert_allclose(history[f"val_{name}"], [value], rtol=1e-5, err_msg=name)
+
+
+def test_terms_are_named_after_what_adds_them():
+    """Right after the loss is computed, and without a Trainer."""
+    model = with_every_term()
+    total = model.compute_loss(X, {"kind": KIND, "size": SIZE}, model(X, training=True))
+    outputs = outputs_of(model)
+    terms = terms_of(model, total, outputs)
+
+    assert {"kind", "size"} == set(outputs)
+    assert {
+        "loss/data",
+        "loss/data/kind",
+        "loss/data/size",
+        "loss/regularization",
+        "loss/hidden",
+        "loss/squares",
+    } == set(terms)
+    np.testing.assert_allclose(total, added_up(terms), rtol=1e-6)
+    np.testing.assert_allclose(terms["loss/data"], sum(outputs.values()), rtol=1e-6)
+
+
+def test_a_small_data_loss_is_not_lost_in_a_large_rest():
+    """As the difference of two large numbers it would be 0."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(1e6))])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x = np.ones((8, 4), "float32")
+    y = model.predict(x, verbose=0) + 0.01
+    history = Trainer(model, report_terms=True).fit(x, y, verbose=0).history
+
+    np.testing.assert_allclose(history["loss/data"], [1e-4], rtol=1e-3)  # float32 targets
+    assert history["loss/regularization"][0] > 1e4
+
+
+def sequential(*layers, loss="mse"):
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    return model
+
+
+def subclassed():
+    model = SmallOutputs()
+    model.compile("adam", "mse")
+    return model
+
+
+def shared():
+    """A layer that is called twice."""
+    inputs = keras.Input((4,))
+    layer = keras.layers.Dense(4, activity_regularizer="l2", kernel_regularizer="l2", name="twice")
+    model = keras.Model(inputs, keras.layers.Dense(3)(layer(layer(inputs))))
+    model.compile("adam", "mse")
+    return model
+
+
+def partly_frozen():
+    frozen = keras.layers.Dense(4, kernel_regularizer="l2", name="frozen")
+    frozen.trainable = False
+    return sequential(frozen, keras.layers.Dense(3, kernel_regularizer="l1"))
+
+
+def of_lists():
+    """Two losses for one output, none for another."""
+    inputs = keras.Input((4,))
+    outputs = [keras.layers.Dense(3, name=name)(inputs) for name in ("tail", "head", "unused")]
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", [["mse", "mae"], "mse", None], loss_weights=[[1.0, 0.5], 2.0, 1.0])
+    return model
+
+
+def in_half(policy):
+    """Layers that compute with 16 bits, and an optimizer that scales the loss."""
+    policy = keras.DTypePolicy(policy)
+    dense = keras.layers.Dense(5, kernel_regularizer="l2", name="half", dtype=policy)
+    model = sequential(dense, Squares(dtype=policy, name="squares"), keras.layers.Dense(3))
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)), "mse")
+    return model
+
+
+DATA_ALONE = {"loss/data"}
+TERMS = {
+    "one loss": (lambda: sequential(keras.layers.Dense(3)), DATA_ALONE),
+    "a weight": (
+        lambda: sequential(keras.layers.Dense(3, kernel_regularizer="l2")),
+        {"loss/regularization"} | DATA_ALONE,
+    ),
+    "the model itself": (
+        subclassed,
+        {"loss/regularization", "loss/dense", "loss/squares", "loss/small"} | DATA_ALONE,
+    ),
+    "a model inside": (
+        lambda: sequential(keras.layers.Dropout(0.5), SmallOutputs(name="inner")),
+        {"loss/regularization", "loss/dense", "loss/squares", "loss/inner"} | DATA_ALONE,
+    ),
+    "two of one name": (
+        lambda: sequential(SmallOutputs(name="inner"), Squares(name="squares"), Squares(name="other")),
+        {"loss/regularization", "loss/dense", "loss/squares", "loss/inner", "loss/other"} | DATA_ALONE,
+    ),
+    "a layer called twice": (shared, {"loss/regularization", "loss/twice"} | DATA_ALONE),
+    "a frozen layer": (partly_frozen, {"loss/regularization"} | DATA_ALONE),
+    "lists of losses": (of_lists, {"loss/data/tail", "loss/data/head"} | DATA_ALONE),
+    "float16": (lambda: in_half("mixed_float16"), {"loss/regularization", "loss/squares"} | DATA_ALONE),
+    "bfloat16": (lambda: in_half("mixed_bfloat16"), {"loss/regularization", "loss/squares"} | DATA_ALONE),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # of the output without a loss
+@pytest.mark.parametrize(("make", "names"), TERMS.values(), ids=TERMS)
+def test_every_term_is_named_and_they_add_up(make, names):
+    """In every epoch, of training and of validation; what is trained is bit by bit what is trained without."""
+    histories, weights = [], []
+    for report_terms in (True, False):
+        keras.utils.clear_session(free_memory=False)  # so that names without numbers are given again
+        keras.utils.set_random_seed(1)
+        model = make()
+        y = [Y] * 3 if make is of_lists else Y
+        trainer = Trainer(model, seed=2, report_terms=report_terms)
+        histories.append(trainer.fit(X, y, 4, 2, validation_data=(X, y), verbose=0).history)
+        weights.append(weights_of(model))
+    with_terms, without = histories
+
+    assert_bit_equal(*weights)
+    assert {*without, *names, *(f"val_{name}" for name in names)} == set(with_terms)
+    assert without == {name: with_terms[name] for name in without}
+    for prefix in ("", "val_"):
+        for epoch in range(2):
+            logs = {name: values[epoch] for name, values in with_terms.items()}
+            np.testing.assert_allclose(logs[f"{prefix}loss"], added_up(logs, prefix), rtol=1e-6)
+
+
+def test_the_terms_under_replicas_are_those_of_the_whole_batch(two_replicas):
+    """Of each replica's samples, however many it has, the regularizers counted once."""
+    x, y = X.numpy(), {"kind": KIND.numpy(), "size": SIZE.numpy()}
+    weights = {"kind": WEIGHT.numpy(), "size": WEIGHT.numpy()}
+    histories = []
+    for scope in (contextlib.nullcontext(), two_replicas.scope()):
+        with scope:
+            model = with_every_term(optimizer=keras.optimizers.SGD(0.01))
+        trainer = Trainer(model, report_terms=True)
+        data = {"batch_size": 4, "shuffle": False, "sample_weight": weights, "validation_data": (x, y, weights)}
+        histories.append(trainer.fit(x, y, epochs=2, verbose=0, **data).history)
+    one, two = histories
+
+    assert list(one) == list(two)
+    for name, values in one.items():
+        np.testing.assert_allclose(two[name], values, rtol=1e-5, err_msg=name)  # sums of other parts, in another order
+    for epoch in range(2):
+        for prefix in ("", "val_"):
+            logs = {name: values[epoch] for name, values in two.items()}
+            np.testing.assert_allclose(logs[f"{prefix}loss"], added_up(logs, prefix), rtol=1e-6)
+
+
+class OwnTrainStep(keras.Sequential):
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+class OwnTestStep(keras.Sequential):
+    def test_step(self, data):
+        return super().test_step(data)
+
+
+@pytest.mark.parametrize(("kind", "phase", "run"), [(OwnTrainStep, "train", "fit"), (OwnTestStep, "test", "evaluate")])
+def test_terms_are_refused_of_a_step_that_computes_its_loss_itself(kind, phase, run):
+    model = kind([keras.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ConfigError) as error:
+        getattr(Trainer(model, report_terms=True), run)(X, Y, verbose=0)
+
+    assert (
+        f"report_terms=True, but {kind.__name__} has a {phase}_step of its own, which computes its loss itself. Return "
+        "the terms from it, or override compute_loss instead."
+    ) == str(error.value)
+
+
+def test_terms_are_refused_of_a_task():
+    with pytest.raises(ConfigError) as error:
+        Trainer(Supervised(regression()), report_terms=True)
+
+    assert ("report_terms=True beside an engine.Task, which returns what it likes to be logged.") == str(error.value)
