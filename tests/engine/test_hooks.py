@@ -331,7 +331,7 @@ def test_a_monitor_is_refused_only_if_no_log_can_ever_hold_it(case):
         hooks.check_monitors(NAMES)
 
 
-@pytest.mark.parametrize("given", [{"a": 1}, [object()], "early_stopping", [EARLY]], ids=str)
+@pytest.mark.parametrize("given", [{"a": 1}, [object()], "early_stopping", [EARLY]])
 def test_what_is_no_callback_is_refused_instead_of_never_being_called(trainer, given):
     with pytest.raises(ConfigError, match="callback"):
         train(trainer.fit, given)

@@ -211,7 +211,7 @@ OF_KERAS = [
 ]
 
 
-@pytest.mark.parametrize("loss", OF_KERAS, ids=str)
+@pytest.mark.parametrize("loss", OF_KERAS)
 def test_a_loss_of_keras_is_known_by_every_one_of_its_names(loss):
     loss = loss() if isinstance(loss, type) else loss
 
