@@ -27,8 +27,9 @@ import keras
 import tensorflow as tf
 
 from engine.data.arrays import ArraySource
+from engine.data.batches import to_batch
 from engine.data.datasets import DatasetSource
-from engine.data.feed import Pipelines, to_batch
+from engine.data.feed import Pipelines
 from engine.data.iterables import IteratorSource, LoaderSource
 from engine.data.kinds import is_loader, makes_batches
 from engine.data.leaves import Leaf

@@ -18,8 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from engine.data.feed import Feed, Pipelines
-from engine.data.leaves import Dense, Leaf, gather_rows, leaf_of, signature_of, slice_rows
+from engine.data.leaves import Dense, Leaf, leaf_of
 from engine.data.order import Indices, order, order_of_batches
+from engine.data.rows import gather_rows, signature_of, slice_rows
 from engine.data.source import Pass, Resumption, Source
 from engine.errors import ConfigError, DataError
 

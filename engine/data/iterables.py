@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, Pipelines, spec_of, targets_of
+from engine.data.batches import BATCHES_FOR_SPEC, spec_of, targets_of
+from engine.data.feed import Feed, Pipelines
 from engine.data.source import Pass, Resumption, Source
 from engine.errors import DataError
 

@@ -26,6 +26,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.data.order import Indices
+from engine.data.rows import SparseRows, as_floatx, gather_rows, is_scipy, ragged_spec, sparse_rows
 from engine.errors import DataError
 
 
@@ -93,26 +94,6 @@ class Dense(Leaf):
         return tf.convert_to_tensor(self.array)
 
 
-class SparseRows(tf.experimental.ExtensionType):
-    """A sparse tensor whose rows can be picked, which those of `tf.SparseTensor` cannot.
-
-    Attributes:
-        columns: int64, (rows, values of the row, rank - 1): where in its row each value stands.
-        values: (rows, values of the row).
-        row_shape: The shape of one row, dense.
-    """
-
-    columns: tf.RaggedTensor
-    values: tf.RaggedTensor
-    row_shape: tuple[int, ...]
-
-    def to_sparse(self) -> tf.SparseTensor:
-        """The rows as Keras's layers take them."""
-        rows = tf.cast(self.values.value_rowids(), tf.int64)[:, None]
-        indices = tf.concat([rows, self.columns.values], 1)
-        return tf.SparseTensor(indices, self.values.values, (self.values.nrows(), *self.row_shape))
-
-
 @attrs.define(eq=False)
 class Composite(Leaf):
     """A ragged or a sparse tensor in memory."""
@@ -134,7 +115,7 @@ class Composite(Leaf):
         """A batch of it."""
         if isinstance(self.rows, SparseRows):
             return tf.SparseTensorSpec((None, *self.rows.row_shape), self.rows.values.dtype)
-        return _ragged_spec(self.rows)
+        return ragged_spec(self.rows)
 
     def part(self, begin: int, end: int) -> Leaf:
         """The rows from `begin` up to `end`."""
@@ -204,9 +185,9 @@ def leaf_of(name: str, value: Any) -> Leaf:
     if isinstance(value, Leaf):
         return value
     if isinstance(value, tf.RaggedTensor):
-        return Composite(_cast(value))
-    if isinstance(value, tf.SparseTensor) or _is_scipy(value):
-        return Composite(_sparse_rows(value))
+        return Composite(as_floatx(value))
+    if isinstance(value, tf.SparseTensor) or is_scipy(value):
+        return Composite(sparse_rows(value))
     if _is_stored(value):
         _check_kind(name, value, value.shape, value.dtype, may_be_objects=True)  # h5py's strings
         return Stored(value, 0, len(value))
@@ -246,33 +227,8 @@ def _check_kind(name: str, value: Any, shape: tuple[int, ...], dtype: Any, *, ma
 def to_batch_leaf(name: str, value: Any) -> Any:
     """One leaf of a batch that Python made: a NumPy array, or a ragged or sparse tensor."""
     if isinstance(value, (tf.RaggedTensor, tf.SparseTensor)):
-        return _cast(value)
-    return _sparse_rows(value).to_sparse() if _is_scipy(value) else to_array(name, value)
-
-
-def slice_rows(rows: Any, begin: Any, end: Any) -> Any:
-    """The rows from `begin` up to `end` of what `Leaf.resident` gave, in a graph."""
-    if isinstance(rows, SparseRows):
-        return SparseRows(rows.columns[begin:end], rows.values[begin:end], rows.row_shape).to_sparse()
-    return rows[begin:end]
-
-
-def gather_rows(rows: Any, numbers: Any) -> Any:
-    """The rows with these numbers of what `Leaf.resident` gave, in a graph."""
-    if isinstance(rows, SparseRows):
-        picked = SparseRows(tf.gather(rows.columns, numbers), tf.gather(rows.values, numbers), rows.row_shape)
-        return picked.to_sparse()
-    return tf.gather(rows, numbers)
-
-
-def signature_of(rows: Any) -> tf.TypeSpec:
-    """The spec that fits every `rows` of this kind, however many there are."""
-    if isinstance(rows, SparseRows):
-        columns, values = (_ragged_spec(part) for part in (rows.columns, rows.values))
-        return SparseRows.Spec(columns, values, rows.row_shape)
-    if isinstance(rows, tf.RaggedTensor):
-        return _ragged_spec(rows)
-    return tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)
+        return as_floatx(value)
+    return sparse_rows(value).to_sparse() if is_scipy(value) else to_array(name, value)
 
 
 def tensor_dtype(dtype: Any) -> tf.DType:
@@ -284,40 +240,10 @@ def _values(rows: "tf.RaggedTensor | SparseRows") -> tf.RaggedTensor:
     return rows.values if isinstance(rows, SparseRows) else rows
 
 
-def _ragged_spec(ragged: tf.RaggedTensor) -> tf.RaggedTensorSpec:
-    shape = (None, *ragged.shape[1:])
-    return tf.RaggedTensorSpec(shape, ragged.dtype, ragged.ragged_rank, ragged.row_splits.dtype)
-
-
-def _sparse_rows(value: Any) -> SparseRows:
-    if _is_scipy(value):
-        matrix = value.tocsr().sorted_indices()
-        splits = tf.constant(matrix.indptr, tf.int64)
-        columns, values = tf.constant(matrix.indices[:, None], tf.int64), tf.constant(matrix.data)
-        row_shape = tuple(int(length) for length in matrix.shape[1:])
-    else:
-        ordered = tf.sparse.reorder(value)
-        rows = tf.experimental.RowPartition.from_value_rowids(ordered.indices[:, 0], nrows=ordered.dense_shape[0])
-        splits, columns, values = rows.row_splits(), ordered.indices[:, 1:], ordered.values
-        row_shape = tuple(int(length) for length in ordered.dense_shape[1:])
-    # The width stays a static number: tf.RaggedTensor would forget it beside ragged rows.
-    ragged = [tf.RaggedTensor.from_row_splits(part, splits) for part in (columns, _cast(values))]
-    return SparseRows(*ragged, row_shape)
-
-
-def _cast(tensor: Any) -> Any:
-    is_float = tensor.dtype.is_floating and tensor.dtype.name != keras.config.floatx()
-    return tf.cast(tensor, keras.config.floatx()) if is_float else tensor
-
-
 def _kept_dtype(dtype: Any) -> Any:
     """Keras's floatx for every kind of float, bfloat16 (of kind "V") included."""
     name = np.dtype(dtype).name
     return np.dtype(keras.config.floatx()) if "float" in name else np.dtype(dtype)
-
-
-def _is_scipy(value: Any) -> bool:
-    return type(value).__module__.startswith("scipy.sparse")
 
 
 def _is_stored(value: Any) -> bool:

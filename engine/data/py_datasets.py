@@ -17,7 +17,8 @@ from typing import Any
 
 import keras
 
-from engine.data.feed import BATCHES_FOR_SPEC, Feed, Pipelines, spec_of, targets_of
+from engine.data.batches import BATCHES_FOR_SPEC, spec_of, targets_of
+from engine.data.feed import Feed, Pipelines
 from engine.data.order import order
 from engine.data.source import Pass, Resumption, Source
 from engine.errors import DataError

@@ -8,7 +8,8 @@ import scipy.sparse
 import tensorflow as tf
 
 from engine import Callback, Trainer
-from engine.data.feed import Feed, spec_of, targets_of, to_batch
+from engine.data.batches import spec_of, targets_of, to_batch
+from engine.data.feed import Feed
 from engine.errors import DataError
 from tests.helpers import arrays_of, assert_bit_equal, batches_of, perceptron, samples
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter  # what `fit` makes of arrays
 
 from engine.data import open_source, split_tail
-from engine.data.leaves import Composite, Dense, Stored, gather_rows, leaf_of, signature_of, slice_rows, to_batch_leaf
+from engine.data.leaves import Composite, Dense, Stored, leaf_of, to_batch_leaf
+from engine.data.rows import gather_rows, signature_of, slice_rows
 from engine.errors import DataError
 from tests.helpers import arrays_of, assert_bit_equal, batches_of
 from tests.strategies import examples
