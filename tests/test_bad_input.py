@@ -193,3 +193,48 @@ def test_a_monitor_that_a_callback_in_front_may_add_is_not_refused():
     history = Trainer(perceptron()).fit(X, Y, callbacks=[AddsScore(), EARLY("val_score", mode="max")], verbose=0)
 
     assert [1.0] == history.history["val_score"]
+
+
+def images_model(*first):
+    layers = [keras.Input((4, 4, 1)), *first, keras.layers.Conv2D(2, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+    return keras.Sequential(layers)
+
+
+def test_pixels_that_nothing_scales_down_are_said():
+    """Only where they go straight into weights, and only of images: warnings are errors here."""
+    images, y = np.full((6, 4, 4, 1), 255, "uint8"), np.ones((6, 1))
+    compiled = {"optimizer": "sgd", "loss": "mse"}
+    Trainer(images_model(keras.layers.Rescaling(1 / 255)), **compiled).fit(images, y, verbose=0)
+    Trainer(images_model(), **compiled).fit(images / 255.0, y, verbose=0)
+
+    with pytest.warns(UserWarning, match=r"images of dtype uint8, shape \(None, 4, 4, 1\).*Rescaling\(1 / 255\)"):
+        Trainer(images_model(), **compiled).fit(images, y, verbose=0)
+
+
+def test_losses_that_keras_drops_are_said():
+    with pytest.warns(UserWarning, match="loss lists 2 losses, but the model has a single output"):
+        Trainer(perceptron(loss=["mse", "mae"], metrics=None)).fit(X, ONE_HOT, verbose=0)
+
+
+def test_metrics_of_colliding_names_are_refused_where_keras_drops_one():
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name) for name in ("a", "a_1", "a")]
+
+    with pytest.raises(ConfigError, match="Of the metrics 'a', 'a_1', 'a' two would have the same name"):
+        Trainer(perceptron(metrics=metrics)).fit(X, Y, verbose=0)
+
+
+def test_a_model_that_preprocesses_in_a_fit_of_its_own_is_refused():
+    """As KerasHub's do; without a preprocessor they are models like any other."""
+
+    class Pipeline(keras.Sequential):
+        preprocessor = None
+
+        def preprocess_samples(self, x, y=None, sample_weight=None):
+            return x, y, sample_weight
+
+    model = Pipeline([keras.Input((4,)), keras.layers.Dense(1)])
+    Trainer(model)
+    model.preprocessor = str.lower
+
+    with pytest.raises(ConfigError, match="preprocesses samples in a fit of its own"):
+        Trainer(model)
