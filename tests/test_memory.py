@@ -80,9 +80,9 @@ for name, run, times in (("fit", fit, 50), ("predict", predict, 200)):
 print(json.dumps({**found, "traces": model.traces}))
 """
 
-MOST_MEGABYTES = 4.0  # one pass over the data is 0.5: kept by each of 50 fits, that would be 26
-# TensorFlow keeps three small functions and a graph of every tf.data.Dataset.from_generator, under model.fit as well.
-MOST_MEGABYTES_OF_GENERATORS = 16.0
+# One pass over the data is 0.5 MB: kept by each of 50 fits, that would be 26. What is measured is -3 to 1 on a quiet
+# machine, and was once 4.3 on a busy one, where the allocator has more arenas.
+MOST_MEGABYTES = 10.0
 
 
 @pytest.mark.parametrize("kind", ["arrays", "dataset", "generator", "PyDataset"])
@@ -96,11 +96,10 @@ def test_neither_memory_nor_threads_nor_traces_pile_up(kind):
     assert 0 == done.returncode, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     print(kind, found)
-    made_by_python = kind in ("generator", "PyDataset")
 
     assert {"train": 1, "test": 1, "predict": 1} == found["traces"]
     for grown in (found["fit"], found["predict"]):
         assert 0 == grown["threads"] == grown["graphs"]
-        assert grown["megabytes"] < (MOST_MEGABYTES_OF_GENERATORS if made_by_python else MOST_MEGABYTES)
-        assert made_by_python or grown["objects"] < 50
+        assert grown["megabytes"] < MOST_MEGABYTES
+        assert grown["objects"] < 50  # fewer than one for each fit
         assert 0 == grown["user data"]
