@@ -93,8 +93,8 @@ def terms_of(
 def data_loss(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
     """What comparing targets and outputs gives under the losses that were compiled, by itself.
 
-    The total less the rest would be inexact where the rest is large. TensorFlow sees that `compute_loss` has
-    computed the same, and computes it once.
+    The total less the rest would be inexact where the rest is large. So the comparison is written into the step
+    once more, beside that of `compute_loss`, where terms are asked for.
     """
     if model.loss is None:
         return tf.zeros((), keras.config.floatx())
