@@ -88,6 +88,7 @@ class Assembly:
             "validation": None if evaluation is None else evaluation.source.facts() | {"steps": evaluation.steps},
             "jit_compile": self.task.model.jit_compile if jit_compile is None else jit_compile,
             "replicas": self.loops.strategy.num_replicas_in_sync,
+            **({} if (steps := self.task.updates.accumulate) == 1 else {"accumulate": steps}),
             **choices,
         }
         warn_of_caveats(reader.source, validation, train.hooks, train.loop.graph)
