@@ -71,7 +71,9 @@ class Distillation(Task):
     @teacher.validator
     def _check_teacher(self, _: object, teacher: keras.Model) -> None:
         if teacher is self.model:
-            raise ValueError("teacher is the very model that shall learn from it. Give a trained model and another one.")
+            raise ValueError(
+                "teacher is the very model that shall learn from it. Give a trained model and another one."
+            )
         if not teacher.built:
             raise ValueError(
                 f"teacher was given as {teacher.name!r}, which is not built and so cannot have learnt anything. "
@@ -147,9 +149,7 @@ def conv_teacher(num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, mom
     return keras.Sequential(layers, name="conv_teacher")
 
 
-def dense_student(
-    num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, units: int = 32
-) -> keras.Sequential:
+def dense_student(num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, units: int = 32) -> keras.Sequential:
     """One hidden layer: 25,450 parameters at 28x28x1, 32 units and 10 classes.
 
     Args:
