@@ -201,19 +201,20 @@ def draw(
         axes.plot(np.mean(values), row, "|", color="tab:red", markersize=24)
         axes.annotate(f"{np.mean(values):.3f}", (float(np.mean(values)), row - 0.28), ha="center")
     axes.set_yticks(range(len(accuracies)), list(accuracies))
+    axes.margins(x=0.1)
     axes.set(ylim=(len(accuracies) - 0.5, -0.7), xlabel="test accuracy: a dot for each seed, a line at their mean")
     axes.grid(axis="x", alpha=0.3)
 
     answers = Trainer(teacher).predict(test.pixels, verbose=0)  # (image, class)
     softer = np.asarray(softened(answers, temperature))  # (image, class)
-    right.suptitle(f"the teacher's answers, and at temperature {temperature:g}")
+    right.suptitle(f"the teacher's answers (blue), at temperature {temperature:g} (orange)", fontsize="medium")
     for (image, bars), index in zip(
         right.subplots(3, 2, width_ratios=(1, 3)), answers.max(axis=-1).argsort(), strict=False
     ):
         image.imshow(test.pixels[index], cmap="gray_r")
         image.set_axis_off()
-        bars.bar(np.arange(answers.shape[-1]) - 0.2, answers[index], width=0.4)
-        bars.bar(np.arange(answers.shape[-1]) + 0.2, softer[index], width=0.4)
+        bars.bar(np.arange(answers.shape[-1]) - 0.2, answers[index], width=0.4, color="tab:blue")
+        bars.bar(np.arange(answers.shape[-1]) + 0.2, softer[index], width=0.4, color="tab:orange")
         bars.set(xticks=range(answers.shape[-1]), ylim=(0, 1))
     figure.savefig(path, dpi=120)
 
