@@ -133,7 +133,7 @@ def fine_tuned(trained: keras.Model, num_classes: int, *, name: str = "fine_tune
         )
     copy = keras.models.clone_model(trained)
     copy.set_weights(trained.get_weights())
-    features = keras.Model(copy.inputs, copy.layers[-1].input, name="features")
+    features = keras.Model(copy.input, copy.layers[-1].input, name="features")
     model = FineTuned(features, num_classes, name=name)
     model.build((None, *trained.input_shape[1:]))
     model.freeze()
