@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
-from zoo import Distillation, dense_student, fine_tuned
+from zoo import Distillation, dense_classifier, fine_tuned
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -104,7 +104,7 @@ def trained() -> keras.Sequential:
 
 def distillation() -> Task:
     """A student that has a regularizer."""
-    student = dense_student(3, (2, 2, 1), units=4)
+    student = dense_classifier(3, (2, 2, 1), units=4)
     student.layers[-1].kernel_regularizer = keras.regularizers.L2(0.01)
     student.compile(keras.optimizers.Adam(0.01))
     return Distillation(student, trained())

@@ -13,10 +13,11 @@ is one on probabilities (`from_logits=False`, the default in Keras). Images have
 """
 
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
-from zoo.distillation import Distillation, conv_teacher, dense_student, softened
+from zoo.distillation import Distillation, softened
 from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
+from zoo.small import dense_classifier, strided_cnn
 
 __all__ = [
     "ConvModule",
@@ -26,12 +27,12 @@ __all__ = [
     "FineTuned",
     "Inception",
     "InceptionModule",
-    "conv_teacher",
-    "dense_student",
+    "dense_classifier",
     "fine_tuned",
     "functional_cnn",
     "paper_inception",
     "sequential_cnn",
     "small_inception",
     "softened",
+    "strided_cnn",
 ]
