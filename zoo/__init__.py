@@ -12,7 +12,9 @@ Every model ends in a softmax: it gives float32 probabilities, `(batch, num_clas
 is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
 """
 
+from zoo.augmentation import RandomViews
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
+from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 
@@ -22,8 +24,13 @@ __all__ = [
     "DownsampleModule",
     "Inception",
     "InceptionModule",
+    "RandomViews",
+    "SimCLR",
     "functional_cnn",
+    "nt_xent",
     "paper_inception",
     "sequential_cnn",
+    "small_encoder",
     "small_inception",
+    "with_projection_head",
 ]
