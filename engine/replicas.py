@@ -38,14 +38,13 @@ def gathered(rows: tf.Tensor) -> tf.Tensor:
     size = tf.shape(rows)[0]
     begin = first_row(size)
 
-    @tf.custom_gradient
     def gather(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             return _together(tf.add_n, upstream)[begin : begin + size]
 
         return _together(_concatenated, rows), gradient
 
-    return gather(rows)
+    return tf.custom_gradient(gather)(rows)
 
 
 def first_row(size: tf.Tensor) -> tf.Tensor:
