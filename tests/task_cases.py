@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
-from zoo import Distillation, dense_student, fine_tuned
+from zoo import Distillation, SimCLR, dense_student, fine_tuned, small_encoder, with_projection_head
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -118,9 +118,19 @@ def partly_frozen() -> keras.Model:
     return model
 
 
+def contrastive() -> Task:
+    """Views drawn for the whole batch, and a loss that compares each with those of all replicas."""
+    encoder = small_encoder((6, 6, 1), width=8)
+    network = with_projection_head(encoder, width=8, size=4)
+    network.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    return SimCLR(network, encoder)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
+    # Of two replicas, one has three images of a batch and the other two.
+    "contrastive": TaskCase(contrastive, data=lambda: {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
     "distillation": TaskCase(distillation, images_and_labels),
     "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),

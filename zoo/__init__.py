@@ -12,7 +12,9 @@ Every model ends in a softmax: it gives float32 probabilities, `(batch, num_clas
 is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
 """
 
+from zoo.augmentation import RandomViews
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
+from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
 from zoo.distillation import Distillation, conv_teacher, dense_student, softened
 from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
@@ -26,12 +28,17 @@ __all__ = [
     "FineTuned",
     "Inception",
     "InceptionModule",
+    "RandomViews",
+    "SimCLR",
     "conv_teacher",
     "dense_student",
     "fine_tuned",
     "functional_cnn",
+    "nt_xent",
     "paper_inception",
     "sequential_cnn",
+    "small_encoder",
     "small_inception",
     "softened",
+    "with_projection_head",
 ]
