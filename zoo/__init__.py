@@ -12,18 +12,29 @@ Every model ends in a softmax: it gives float32 probabilities, `(batch, num_clas
 is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
 """
 
+from zoo.arena import Arena, Environment
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
+from zoo.episodes import Episodes, rewards_to_go
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
+from zoo.reinforcement import PPO, Reinforce, policy_network, value_network
 
 __all__ = [
+    "PPO",
+    "Arena",
     "ConvModule",
     "ConvNet",
     "DownsampleModule",
+    "Environment",
+    "Episodes",
     "Inception",
     "InceptionModule",
+    "Reinforce",
     "functional_cnn",
     "paper_inception",
+    "policy_network",
+    "rewards_to_go",
     "sequential_cnn",
     "small_inception",
+    "value_network",
 ]
