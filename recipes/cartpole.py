@@ -38,7 +38,8 @@ SOLVED = 195.0
 EPISODES_AN_EPOCH = 100
 EPISODES_AT_THE_END = 100
 SEEDS_A_RUN = 1_000_000
-RATES = {"reinforce": 3e-3, "ppo": 1e-3}  # PPO makes six updates of a batch, REINFORCE one
+RATES = {"reinforce": 3e-3, "ppo": 1e-3}
+UPDATES = {"reinforce": 1, "ppo": 6}  # of a batch of episodes
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +50,8 @@ class Options:
         method: How to learn: reinforce (one update for each batch of episodes) or ppo (six).
         epochs: How many epochs to train for, of about 100 episodes each, at most 1,000.
         batch_size: How many episodes a step plays, counted in episodes, at most 100.
-        learning_rate: Adam's step size, more than 0 and at most 1; None is 0.003 for reinforce and 0.001 for ppo.
+        learning_rate: Adam's step size at first, more than 0 and at most 1, which falls to 0 by the end; None is 0.003
+            for reinforce and 0.001 for ppo.
         seed: Where every random number comes from: the first weights, how episodes begin, and what is drawn in them.
         name: What to call the run and its directory, in letters, digits, '.', '_' and '-'. If there is such
             a directory already, a number is added.
@@ -101,11 +103,15 @@ def main(options: Options) -> None:
 
 def learner(arena: Arena, options: Options) -> Reinforce | PPO:
     """The networks, each with its optimizer, and what is done with them."""
-    rate = options.learning_rate or RATES[options.method]
+    first, updates = options.learning_rate or RATES[options.method], UPDATES[options.method]
+    # Where every episode comes to its limit, which action was better is noise, and a full step after it undoes much.
+    rate = keras.optimizers.schedules.PolynomialDecay(first, options.epochs * options.steps * updates, 0.0)
     policy, value = policy_network((4,), num_actions=2), value_network((4,))
     policy.compile(keras.optimizers.Adam(rate))
     value.compile(keras.optimizers.Adam(3e-3))
-    return Reinforce(policy, value, arena=arena) if options.method == "reinforce" else PPO(policy, value, arena=arena)
+    if options.method == "reinforce":
+        return Reinforce(policy, value, arena=arena)
+    return PPO(policy, value, arena=arena, num_updates=updates)
 
 
 def episode_seeds(options: Options) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -60,7 +60,7 @@ def draw_episode(episodes: Episodes, path: Path) -> None:
     """
     length = int(episodes.lengths[0])
     moments = np.linspace(0, length - 1, FRAMES).round().astype(int)
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 2.8), layout="constrained")
     grid = figure.subplots(2, FRAMES // 2)
     for axes, moment in zip(grid.flat, moments, strict=True):
         position, _, angle, _ = np.asarray(episodes.observations[moment])
