@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
+from zoo import PPO, Arena, Reinforce, policy_network, value_network
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -83,10 +85,21 @@ def stepped() -> keras.Model:
     return model
 
 
+def player(task: Callable[..., Task], **options: Any) -> Task:
+    """A policy and a value function that learn by playing."""
+    arena = Arena(lambda: gymnasium.make("CartPole-v1"), max_steps=20)
+    models = policy_network((4,), 2, units=8), value_network((4,), units=8)
+    for model in models:
+        model.compile(keras.optimizers.Adam(0.001))
+    return task(*models, arena=arena, **options)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
+    "REINFORCE": TaskCase(lambda: player(Reinforce), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "PPO": TaskCase(lambda: player(PPO, num_updates=2), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
 }
 
 
