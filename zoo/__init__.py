@@ -8,8 +8,9 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_train, y_train)  # images: float32, (batch, height, width, channels), in [0, 1]
 ```
 
-Every model ends in a softmax: it gives float32 probabilities, `(batch, num_classes)`, so its loss
-is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
+Every classifier ends in a softmax: it gives float32 probabilities, `(batch, num_classes)`, so its loss
+is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last. What `fit`
+was not made for comes as an `engine.Task` beside its networks: `Trainer(GAN(generator, critic)).fit(images)`.
 """
 
 from zoo.arena import Arena, Environment

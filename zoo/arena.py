@@ -29,6 +29,8 @@ from zoo.episodes import Episodes
 
 Array: TypeAlias = NDArray[Any]
 
+FIRST_STEPS = 10  # what an environment is tried by, whether its seed decides what comes
+
 
 class Environment(Protocol):
     """What is asked of an environment, a part of `gymnasium.Env`."""
@@ -52,7 +54,7 @@ class Arena:
         max_steps: Steps after which an episode is cut off, at least 1.
 
     Raises:
-        ValueError: `max_steps` is no such number, or an environment begins in two ways from one seed.
+        ValueError: `max_steps` is no such number, or two environments go on differently from one seed.
     """
 
     make: Callable[[], Environment]
@@ -68,15 +70,18 @@ class Arena:
     @_shape.default
     def _first_look(self) -> tuple[int, ...]:
         first, again = (_Game.begin(self.make(), seed=1) for _ in range(2))
-        first.environment.close()
-        again.environment.close()
-        if not np.array_equal(first.seen[0], again.seen[0]):
-            raise ValueError(
-                "make was given as a function whose environments begin in two ways from one seed: reset(seed=1) gave "
-                f"{first.seen[0]}, then {again.seen[0]}. An episode must follow from its seed, so "
-                "that a resumed run plays what an uninterrupted one would. Let reset draw from a generator made of the "
-                "seed, as gymnasium.Env.np_random is."
-            )
+        for game in (first, again):
+            for _ in range(FIRST_STEPS):
+                game.act(0, max_steps=FIRST_STEPS)
+            game.environment.close()
+        for step, (one, other) in enumerate(zip(first.seen, again.seen, strict=False)):
+            if not np.array_equal(one, other):
+                raise ValueError(
+                    f"make was given as a function whose environments do not follow their seed: reset(seed=1) and {step} "
+                    f"times action 0 led to {one}, and again to {other}. A run that is resumed would not play what an "
+                    "uninterrupted one does. Let the environment draw from a generator that reset makes from the seed, "
+                    "as gymnasium.Env.np_random is, and from nothing else."
+                )
         return first.seen[0].shape
 
     def play(self, policy: keras.Model, seeds: tf.Tensor | Array, *, greedy: bool = False) -> Episodes:

@@ -59,7 +59,7 @@ def rewards_to_go(rewards: tf.Tensor, lengths: tf.Tensor, *, discount: float) ->
         float32, (steps,).
     """
     padded = tf.RaggedTensor.from_row_lengths(rewards, lengths).to_tensor()  # (episodes, time)
-    # One more moment, worth nothing: a scan over none at all, of a replica without episodes, is an error.
+    # One more moment, worth nothing: a scan over none at all is an error, and so few has a replica without episodes.
     moments = tf.transpose(tf.pad(padded, [[0, 0], [0, 1]]))  # (time + 1, episodes)
     worth = tf.scan(lambda later, now: now + discount * later, moments, tf.zeros_like(moments[0]), reverse=True)
     return tf.boolean_mask(tf.transpose(worth), tf.sequence_mask(lengths, tf.shape(moments)[0]))

@@ -168,7 +168,8 @@ def _network(observation: Shape, width: int, *, units: int, name: str) -> keras.
     x = keras.layers.Flatten()(inputs)  # (B, numbers)
     x = keras.layers.Dense(units, "tanh")(x)  # (B, units)
     x = keras.layers.Dense(units, "tanh")(x)  # (B, units)
-    return keras.Model(inputs, keras.layers.Dense(width)(x), name=name)  # (B, width)
+    # Float32, also in mixed precision: probabilities and returns need it.
+    return keras.Model(inputs, keras.layers.Dense(width, dtype="float32")(x), name=name)  # (B, width)
 
 
 def _log_probability(logits: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:

@@ -187,17 +187,38 @@ def test_an_error_of_an_environment_ends_the_play_with_its_words_and_closes_all(
     assert [] == opened
 
 
-def test_an_environment_that_its_seed_does_not_decide_is_refused():
-    starts = iter(range(9))
+class MoodyAtFirst(Walk):
+    """Begins where the number of environments before it says."""
 
-    class Moody(Walk):
-        def reset(self, *, seed):
-            return super().reset(seed=next(starts))
+    def reset(self, *, seed):
+        return super().reset(seed=len(self.opened))
 
-    with pytest.raises(
-        ValueError, match=r"make .* two ways from one seed: reset\(seed=1\) gave \[0\. 0\.\], then \[1\."
-    ):
-        Arena(lambda: Moody([]), max_steps=10)
+
+class MoodyLater(Walk):
+    """Sees in its third step how many environments there were when it began."""
+
+    def reset(self, *, seed):
+        self.number = len(self.opened)
+        return super().reset(seed=seed + 8)  # long enough for a third step
+
+    def step(self, action):
+        observation, *others = super().step(action)
+        return observation + (self.num_steps == 3) * self.number, *others
+
+
+@pytest.mark.parametrize(
+    ("moody", "words"),
+    [
+        (MoodyAtFirst, r"reset\(seed=1\) and 0 times action 0 led to \[1\. 0\.\], and again to \[2\. 0\.\]"),
+        (MoodyLater, r"reset\(seed=1\) and 3 times action 0 led to \[7\. 4\.\], and again to \[8\. 5\.\]"),
+    ],
+)
+def test_an_environment_that_its_seed_does_not_decide_is_refused(moody, words):
+    opened = []
+
+    with pytest.raises(ValueError, match=words):
+        Arena(lambda: moody(opened), max_steps=10)
+    assert [] == opened
 
 
 def test_seeds_are_whole_numbers(policy, cart_pole):
