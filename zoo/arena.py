@@ -77,9 +77,9 @@ class Arena:
         for step, (one, other) in enumerate(zip(first.seen, again.seen, strict=False)):
             if not np.array_equal(one, other):
                 raise ValueError(
-                    f"make was given as a function whose environments do not follow their seed: reset(seed=1) and {step} "
-                    f"times action 0 led to {one}, and again to {other}. A run that is resumed would not play what an "
-                    "uninterrupted one does. Let the environment draw from a generator that reset makes from the seed, "
+                    "make was given as a function whose environments do not follow their seed: reset(seed=1) and "
+                    f"{step} times action 0 led to {one}, and again to {other}. A run that is resumed would not play "
+                    "what an uninterrupted one does. Let the environment draw from a generator that reset makes from the seed, "
                     "as gymnasium.Env.np_random is, and from nothing else."
                 )
         return first.seen[0].shape
