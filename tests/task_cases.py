@@ -5,13 +5,26 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
-from zoo import Distillation, SimCLR, dense_student, fine_tuned, small_encoder, with_projection_head
+from zoo import (
+    PPO,
+    Arena,
+    Distillation,
+    Reinforce,
+    SimCLR,
+    dense_student,
+    fine_tuned,
+    policy_network,
+    small_encoder,
+    value_network,
+    with_projection_head,
+)
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -126,6 +139,15 @@ def contrastive() -> Task:
     return SimCLR(network, encoder)
 
 
+def player(task: Callable[..., Task], **options: Any) -> Task:
+    """A policy and a value function that learn by playing."""
+    arena = Arena(lambda: gymnasium.make("CartPole-v1"), max_steps=20)
+    models = policy_network((4,), 2, units=8), value_network((4,), units=8)
+    for model in models:
+        model.compile(keras.optimizers.Adam(0.001))
+    return task(*models, arena=arena, **options)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
@@ -135,6 +157,8 @@ CASES = {
     "distillation": TaskCase(distillation, images_and_labels),
     "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),
     "fine-tuning": TaskCase(partly_frozen, images_and_labels),
+    "REINFORCE": TaskCase(lambda: player(Reinforce), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "PPO": TaskCase(lambda: player(PPO, num_updates=2), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
 }
 
 
