@@ -8,22 +8,31 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_train, y_train)  # images: float32, (batch, height, width, channels), in [0, 1]
 ```
 
-Every model ends in a softmax: it gives float32 probabilities, `(batch, num_classes)`, so its loss
-is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last.
+Every classifier ends in a softmax: it gives float32 probabilities, `(batch, num_classes)`, so its loss
+is one on probabilities (`from_logits=False`, the default in Keras). Images have their channels last. What `fit`
+was not made for comes as an `engine.Task` beside its networks: `Trainer(GAN(generator, critic)).fit(images)`.
 """
 
+from zoo.adversarial import GAN, small_critic, small_generator
+from zoo.autoencoder import Gaussian, VariationalAutoencoder, VariationalInference
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 
 __all__ = [
+    "GAN",
     "ConvModule",
     "ConvNet",
     "DownsampleModule",
+    "Gaussian",
     "Inception",
     "InceptionModule",
+    "VariationalAutoencoder",
+    "VariationalInference",
     "functional_cnn",
     "paper_inception",
     "sequential_cnn",
+    "small_critic",
+    "small_generator",
     "small_inception",
 ]

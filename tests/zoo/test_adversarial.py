@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from engine import Trainer
+from zoo import GAN, small_critic, small_generator
+
+SHAPE = (8, 8, 1)
+LOGS = ["critic_loss", "critic_loss/fake", "critic_loss/real", "generator_loss", "generator_loss/fooling"]
+
+
+def images(number):
+    return np.random.default_rng(0).random((number, *SHAPE), np.float32)
+
+
+def adversaries():
+    """A generator and a critic, compiled, the same at each call."""
+    keras.utils.set_random_seed(3)
+    networks = small_generator(SHAPE, noise_size=4), small_critic(SHAPE)
+    for network in networks:
+        network.compile(keras.optimizers.Adam(1e-2, beta_1=0.5))
+    return networks
+
+
+def by_hand(generator, critic, real, noise):
+    """The step as the paper writes it: the values of both losses, and one update of each network."""
+    with tf.GradientTape(persistent=True) as tape:
+        fakes = generator(noise, training=True)
+        on_real, on_fake = critic(real, training=True), critic(fakes, training=True)
+        told = tf.reduce_mean(tf.nn.softplus(-on_real))  # -log sigmoid(on_real)
+        caught = tf.reduce_mean(tf.nn.softplus(on_fake))  # -log(1 - sigmoid(on_fake))
+        fooling = tf.reduce_mean(tf.nn.softplus(-on_fake))
+        losses = {critic: told + caught, generator: fooling}
+    gradients = {network: tape.gradient(loss, network.trainable_weights) for network, loss in losses.items()}
+    for network, found in gradients.items():
+        network.optimizer.apply_gradients(zip(found, network.trainable_weights, strict=True))
+    return dict(zip(LOGS, map(float, (told + caught, caught, told, fooling, fooling)), strict=True))
+
+
+def test_three_steps_are_those_of_a_loop_by_hand():
+    """Losses and weights, with the same noise: its seeds start at 1."""
+    ours, theirs, real, seeds = adversaries(), adversaries(), images(12), keras.random.SeedGenerator(1)
+    expected = [by_hand(*theirs, batch, keras.random.normal((4, 4), seed=seeds)) for batch in np.split(real, 3)]
+    history = Trainer(GAN(*ours)).fit(real, batch_size=4, shuffle=False, verbose=0).history
+
+    assert LOGS == sorted(history)
+    for name in LOGS:
+        np.testing.assert_allclose(np.mean([values[name] for values in expected]), history[name][0], rtol=1e-5)
+    for one, other in zip(theirs, ours, strict=True):
+        for left, right in zip(one.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_each_network_learns_by_its_own_loss_only():
+    """A generator that stands still leaves the critic's update as it is, and the other way round."""
+    frozen, moving = adversaries(), adversaries()
+    frozen[0].trainable = False
+    Trainer(GAN(*frozen)).fit(images(4), batch_size=4, verbose=0)
+    Trainer(GAN(*moving)).fit(images(4), batch_size=4, verbose=0)
+    still = adversaries()[0].get_weights()
+
+    assert all(map(np.array_equal, still, frozen[0].get_weights()))
+    assert not any(map(np.array_equal, still, moving[0].get_weights()))
+    assert all(map(np.array_equal, moving[1].get_weights(), frozen[1].get_weights()))
+
+
+def test_predicting_draws_images_from_noise():
+    generator, critic = adversaries()
+    noise = np.random.default_rng(0).standard_normal((5, 4), np.float32)
+
+    assert np.array_equal(
+        generator.predict(noise, verbose=0), Trainer(GAN(generator, critic)).predict(noise, verbose=0)
+    )
+
+
+def test_the_networks_have_the_sizes_they_speak_of():
+    assert 237_345 == small_generator().count_params()
+    assert 36_513 == small_critic().count_params()
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (8, 12, 3)])
+@pytest.mark.parametrize("policy_name", ["float32", "mixed_bfloat16"])
+def test_images_are_float32_from_0_to_1_of_the_shape_asked_for(policy, policy_name, shape):
+    policy(policy_name)
+    pictures = small_generator(shape, noise_size=3)(np.full((2, 3), 9, np.float32))
+    logits = small_critic(shape)(pictures)
+
+    assert (2, *shape) == pictures.shape
+    assert (2, 1) == logits.shape
+    assert tf.float32 == pictures.dtype == logits.dtype
+    assert 0 <= np.min(pictures) <= np.max(pictures) <= 1
+
+
+@pytest.mark.parametrize("make", [small_generator, small_critic])
+def test_a_shape_that_cannot_be_halved_twice_is_refused(make):
+    with pytest.raises(ValueError, match=r"image_shape was given as \(28, 30, 1\), but must be"):
+        make((28, 30, 1))
+
+
+def test_noise_of_no_numbers_is_refused():
+    with pytest.raises(ValueError, match=r"noise_size was given as 0, but must be a whole number"):
+        small_generator(noise_size=0)
