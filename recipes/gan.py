@@ -1,10 +1,10 @@
 """Trains a generative adversarial network on pictures of digits, and has what it draws judged.
 
-The networks are `zoo.small_generator` and `zoo.small_critic`, the step is `zoo.GAN`, with an Adam for each. A run leaves
-in its directory: `samples/<epoch>.png` (the same noise, drawn after each epoch: watch it learn), `samples.png` (what
-it draws at last, beside the most similar training images, and how often each digit comes), `generator.keras`, `logs/`
-for TensorBoard (the losses and the samples), and `checkpoints/`, from which `--resume` goes on with a run that was
-stopped or killed, to end as if it never had been.
+The networks are `zoo.small_generator` and `zoo.small_critic`, the step is `zoo.GAN`, with an Adam for each. A run
+leaves in its directory: `samples/<epoch>.png` (the same noise, drawn after each epoch: watch it learn), `samples.png`
+(what it draws at last, beside the most similar training images, and how often each digit comes), `generator.keras`,
+`logs/` for TensorBoard (the losses and the samples), and `checkpoints/`, from which `--resume` goes on with a run that
+was stopped or killed, to end as if it never had been.
 
 ```bash
 python -m recipes.gan
@@ -101,24 +101,13 @@ def main(options: Options) -> None:
 
     trainer = Trainer(task, seed=options.seed, checkpoints=Checkpointer(directory / "checkpoints"))
     noise = np.random.default_rng(options.seed).standard_normal((JUDGED, NOISE), np.float32)
-    board = TensorBoard(directory / "logs")
-    trainer.fit(
-        splits.train.pixels,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        callbacks=[Samples(noise[:SHOWN], directory / "samples", board), board],
-        verbose=2,
-        resume=True,  # begins where there is nothing yet
-    )
+    train(trainer, splits.train, noise[:SHOWN], directory, options=options)
     task.model.save(directory / "generator.keras")
+    outcome = judge(trainer, splits, noise, directory, options=options)
 
-    judge = train_judge(splits, seed=options.seed)
-    pictures = trainer.predict(noise, verbose=0)
-    made, real = Verdict.of(judge, pictures), Verdict.of(judge, splits.test.pixels)
-    draw(pictures[:SHOWN], splits.train, directory / "samples.png", made=made, real=real)
     print(f"In {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}.")
     print(f"To look at it: {shlex.join(['tensorboard', '--logdir', str(directory / 'logs')])}")
-    print(f"Generated images: {made}. Test images: {real}.")
+    print(outcome)
 
 
 def adversaries(splits: Splits, learning_rate: float) -> GAN:
@@ -131,6 +120,28 @@ def adversaries(splits: Splits, learning_rate: float) -> GAN:
     for network in (generator, critic):
         network.compile(keras.optimizers.Adam(learning_rate, beta_1=0.5))
     return GAN(generator, critic)
+
+
+def train(trainer: Trainer, images: Images, noise: NDArray[np.float32], directory: Path, *, options: Options) -> None:
+    """Trains, and leaves what was seen on the way: `samples/` and `logs/`."""
+    board = TensorBoard(directory / "logs")
+    trainer.fit(
+        images.pixels,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        callbacks=[Samples(noise, directory / "samples", board), board],
+        verbose=2,
+        resume=True,  # begins where there is nothing yet
+    )
+
+
+def judge(trainer: Trainer, splits: Splits, noise: NDArray[np.float32], directory: Path, *, options: Options) -> str:
+    """Has what is made from the noise judged beside the test images, leaves `samples.png`, and sums up."""
+    pictures = trainer.predict(noise, verbose=0)
+    classifier = train_judge(splits, seed=options.seed)
+    made, real = Verdict.of(classifier, pictures), Verdict.of(classifier, splits.test.pixels)
+    draw(pictures[:SHOWN], splits.train, directory / "samples.png", made=made, real=real)
+    return f"Generated images: {made}. Test images: {real}."
 
 
 def draw(pictures: NDArray[np.float32], images: Images, path: Path, *, made: Verdict, real: Verdict) -> None:

@@ -51,9 +51,8 @@ class Verdict:
         tiny = np.finfo(np.float64).tiny  # 0 · log(0) is 0 here
         divergences = (probabilities * np.log((probabilities + tiny) / (mean + tiny))).sum(axis=-1)
         counts = np.bincount(probabilities.argmax(axis=-1), minlength=len(mean))
-        return cls(
-            float(np.exp(divergences.mean())), float(np.mean(probabilities.max(axis=-1) > SURE)), counts / len(pictures)
-        )
+        sure = np.mean(probabilities.max(axis=-1) > SURE)
+        return cls(float(np.exp(divergences.mean())), float(sure), counts / len(pictures))
 
     def __str__(self) -> str:
         low, high = self.shares.min(), self.shares.max()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from engine import Callback, Checkpointer, Trainer
 from engine.callbacks import TensorBoard
-from recipes.data import load_or_exit
+from recipes.data import Splits, load_or_exit
 from recipes.judge import Verdict, train_judge
 from recipes.pictures import grid, show
 from recipes.runs import directory_of
@@ -102,28 +102,38 @@ def main(options: Options) -> None:
     checkpoints = Checkpointer(directory / "checkpoints")
     trainer = Trainer(VariationalInference(model), seed=options.seed, checkpoints=checkpoints)
     codes = np.random.default_rng(options.seed).standard_normal((JUDGED, options.code_size), np.float32)
+    train(trainer, splits, codes[:SHOWN], directory, options=options)
+    model.save(directory / "autoencoder.keras")
+    outcome = judge(trainer, splits, model.decoder.predict(codes, verbose=0), directory, options=options)
+
+    print(f"In {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}.")
+    print(f"To look at it: {shlex.join(['tensorboard', '--logdir', str(directory / 'logs')])}")
+    print(outcome)
+
+
+def train(trainer: Trainer, splits: Splits, codes: NDArray[np.float32], directory: Path, *, options: Options) -> None:
+    """Trains, and leaves what was seen on the way in `logs/`."""
     board = TensorBoard(directory / "logs")
     trainer.fit(
         splits.train.pixels,
         batch_size=options.batch_size,
         epochs=options.epochs,
         validation_data=(splits.validation.pixels,),
-        callbacks=[Drawn(codes[:SHOWN], board), board],
+        callbacks=[Drawn(codes, board), board],
         verbose=2,
         resume=True,  # begins where there is nothing yet
     )
-    model.save(directory / "autoencoder.keras")
 
-    scores = trainer.evaluate(splits.test.pixels, verbose=0)
-    judge = train_judge(splits, seed=options.seed)
-    images, drawn = splits.test.pixels[:SHOWN], model.decoder.predict(codes, verbose=0)
-    draw(images, trainer.predict(images, verbose=0), drawn[:SHOWN], directory / "pictures.png")
-    print(f"In {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}.")
-    print(f"To look at it: {shlex.join(['tensorboard', '--logdir', str(directory / 'logs')])}")
-    print(
-        f"Pictures from drawn codes: {Verdict.of(judge, drawn)}. Test images: {Verdict.of(judge, splits.test.pixels)}."
-    )
-    print(
+
+def judge(trainer: Trainer, splits: Splits, drawn: NDArray[np.float32], directory: Path, *, options: Options) -> str:
+    """Evaluates on the test images, has the drawn pictures judged, leaves `pictures.png`, and sums up."""
+    images = splits.test.pixels
+    scores = trainer.evaluate(images, verbose=0)
+    again = trainer.predict(images[:SHOWN], verbose=0)
+    draw(images[:SHOWN], again, drawn[:SHOWN], directory / "pictures.png")
+    classifier = train_judge(splits, seed=options.seed)
+    return (
+        f"Drawn pictures: {Verdict.of(classifier, drawn)}. Test images: {Verdict.of(classifier, images)}.\n"
         f"Test loss {scores['loss']:.2f} nats an image: reconstruction {scores['loss/reconstruction']:.2f}, "
         f"divergence {scores['loss/divergence']:.2f}."
     )
