@@ -46,7 +46,8 @@ class Loop:
 
     Attributes:
         step: Called on a batch in each replica; returns a flat dict of scalars as above.
-        results: Called across replicas after each step; its scalars stand for the epoch so far.
+        behind: Called across replicas after each step, to finish it; gives (value, weight) pairs of scalars to log.
+        results: Called across replicas after that; its scalars stand for the epoch so far.
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
@@ -58,6 +59,7 @@ class Loop:
 
     step: Step
     results: Callable[[], dict[str, tf.Tensor]] = dict
+    behind: Callable[[], dict[str, tuple[tf.Tensor, tf.Tensor]]] = attrs.field(default=dict, kw_only=True)
     strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy, kw_only=True)
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
@@ -138,25 +140,43 @@ class Loop:
             packed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, packed, axis=None)
             size, totals, weights = tf.split(packed, [1, width, width])
             packed = tf.concat([size, tf.math.divide_no_nan(totals, weights), weights], 0)
+        behind = self.behind()
         fault = None if self.guard is None else self.guard.look_after(_named(packed[1 : 1 + width], layout), before)
         results = {name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()}
         standing = {name: tf.cast(value, packed.dtype) for name, (value, _) in sorted(_checked(results).items())}
-        if twice := layout.keys() & standing.keys():
+        if twice := layout.keys() & {*standing, *behind}:
             raise StepError(f"A value of the step and a metric are both called {min(twice)!r}. Rename one of them.")
+        layout |= dict.fromkeys(behind, (True, ()))
         layout |= {name: (False, tuple(value.shape)) for name, value in standing.items()}
-        averaged, shapes = zip(*layout.values(), strict=True) if layout else ((), ())
-        self.columns = Columns(tuple(layout), averaged, shapes)
-        if not self.run_eagerly:
-            self.graph = tf.compat.v1.get_default_graph()
-        if not standing and fault is None:
+        self._note(layout)
+        if not behind and not standing and fault is None:
             return packed
         head, weights = tf.split(packed, [1 + width, width])
-        flat = [_flat(list(standing.values()))] if standing else []
+        others = [*(tf.cast(value, packed.dtype) for value, _ in behind.values()), *standing.values()]
+        their_weights = [
+            *(tf.cast(weight, packed.dtype) for _, weight in behind.values()),
+            *map(tf.ones_like, standing.values()),
+        ]
+        parts = [head, *_flats(others), weights, *_flats(their_weights)]
         if fault is None:
-            return tf.concat([head, *flat, weights, *map(tf.ones_like, flat)], 0)
+            return tf.concat(parts, 0)
         if self.guard is not None and self.guard.leaves_out:
-            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
-        return tf.concat([head, *flat, weights, *map(tf.ones_like, flat), [tf.cast(fault, head.dtype)]], 0)
+            parts[-2 if others else -1] = tf.where(fault > 0, tf.zeros_like(weights), weights)
+        return tf.concat([*parts, [tf.cast(fault, head.dtype)]], 0)
+
+    def _note(self, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> None:
+        """Notes what the columns mean, which must be the same for every step."""
+        averaged, shapes = zip(*layout.values(), strict=True) if layout else ((), ())
+        columns = Columns(tuple(layout), averaged, shapes)
+        if self.columns.names and set(columns.names) != set(self.columns.names):
+            raise StepError(
+                f"A step returned {_listed(columns.names)}, and the one before it {_listed(self.columns.names)}. "
+                "Return the same names from every step; for a value that some steps do not have, a pair (value, "
+                "weight) with weight 0."
+            )
+        self.columns = columns
+        if not self.run_eagerly:
+            self.graph = tf.compat.v1.get_default_graph()
 
     def _run_replica(self, batch: Batch, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> tf.Tensor:
         """One step packed as [size, its values, their weights]; values are totals if replicas add up."""
@@ -186,6 +206,15 @@ def _flat(values: list[tf.Tensor]) -> tf.Tensor:
     """The values one after the other; scalars, the usual case, cost no reshape each."""
     are_scalars = all(value.shape.rank == 0 for value in values)
     return tf.stack(values) if are_scalars else tf.concat([tf.reshape(value, [-1]) for value in values], 0)
+
+
+def _flats(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """One vector of them all, or none of no value."""
+    return [_flat(values)] if values else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "nothing"
 
 
 def row_dtype() -> tf.DType:
