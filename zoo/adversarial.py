@@ -14,9 +14,11 @@ pictures = trainer.predict(noise)  # float32, (picture, 64), standard normal
 ```
 
 Goodfellow et al., "Generative Adversarial Networks", [arXiv 1406.2661](https://arxiv.org/abs/1406.2661), with the loss
-of its section 3 that does not saturate: the generator makes the critic's error as likely as it can. The networks are
-those of Radford et al., [arXiv 1511.06434](https://arxiv.org/abs/1511.06434), made small, and normalised by groups of
-channels: statistics of a batch would differ from replica to replica.
+of its section 3 that does not saturate: the generator makes the critic's error as likely as it can. Without more, a
+critic that is good enough to teach something soon knows too much, and nothing converges; so its slope at real images
+is kept small, the penalty R1 of Mescheder et al., [arXiv 1801.04406](https://arxiv.org/abs/1801.04406), section 4.1.
+The networks are those of Radford et al., [arXiv 1511.06434](https://arxiv.org/abs/1511.06434), made small, and
+normalised by groups of channels: statistics of a batch would differ from replica to replica.
 """
 
 import math
@@ -25,6 +27,7 @@ from typing import Any
 import attrs
 import keras
 import tensorflow as tf
+from attrs.validators import ge
 
 from engine import Task, losses, replicas
 from zoo.arguments import ImageShape, check_count, check_sides
@@ -36,12 +39,14 @@ LOSS = keras.losses.BinaryCrossentropy(from_logits=True)
 class GAN(Task):
     """Trains a generator and its critic, each by an optimizer of its own, both in one step.
 
-    The logs are `critic_loss` with its terms `critic_loss/real` and `critic_loss/fake`, and `generator_loss` with
-    `generator_loss/fooling`. Where neither wins, the critic's loss is 2 log 2 = 1.39 and the generator's log 2 = 0.69.
+    The logs are `critic_loss` with its terms `critic_loss/real`, `critic_loss/fake` and `critic_loss/slope`, and
+    `generator_loss` with `generator_loss/fooling`. Where the critic can only guess, they are 2 log 2 = 1.39 and
+    log 2 = 0.69.
 
     Attributes:
         model: The generator: from noise, `(batch, size)`, to images. Compiled with an optimizer.
         critic: From images to one logit each, more than 0 for real ones. Compiled with an optimizer.
+        penalty: Half of it is what the critic's squared slope counts in its loss: the paper's gamma, at least 0.
         seeds: Where the noise comes from.
 
     Examples:
@@ -50,6 +55,7 @@ class GAN(Task):
 
     model: keras.Model
     critic: keras.Model
+    penalty: float = attrs.field(default=0.1, kw_only=True, validator=ge(0))
     seeds: keras.random.SeedGenerator = attrs.field(factory=lambda: keras.random.SeedGenerator(1), kw_only=True)
 
     def train_step(self, batch: Any) -> dict[str, Any]:
@@ -60,9 +66,14 @@ class GAN(Task):
 
         with losses.Total("critic_loss") as critic, losses.Total("generator_loss") as generator:
             fakes = generator.call(self.model, noise)  # (B, H, W, C)
-            on_real, on_fake = critic.call(self.critic, images), critic.call(self.critic, fakes)  # (B, 1) each
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                on_real = critic.call(self.critic, images)  # (B, 1)
+            slopes = tape.gradient(on_real, images)  # (B, H, W, C)
+            on_fake = critic.call(self.critic, fakes)  # (B, 1)
             critic.compare("real", LOSS, tf.ones_like(on_real), on_real)
             critic.compare("fake", LOSS, tf.zeros_like(on_fake), on_fake)
+            critic.add("slope", tf.reduce_sum(slopes**2, axis=(1, 2, 3)), weight=self.penalty / 2)
             generator.compare("fooling", LOSS, tf.ones_like(on_fake), on_fake)
         critic.minimize(self.critic)
         generator.minimize(self.model)
@@ -103,7 +114,7 @@ def small_generator(image_shape: ImageShape = (28, 28, 1), *, noise_size: int = 
 
 
 def small_critic(image_shape: ImageShape = (28, 28, 1)) -> keras.Model:
-    """A network from images to how real they are: 36,513 parameters at 28x28x1.
+    """A network from images to how real they are: 435,041 parameters at 28x28x1.
 
     Args:
         image_shape: `(height, width, channels)`, both sides multiples of 4.
@@ -123,6 +134,8 @@ def small_critic(image_shape: ImageShape = (28, 28, 1)) -> keras.Model:
             keras.layers.Conv2D(64, 4, strides=2, padding="same"),  # (B, H/4, W/4, 64)
             keras.layers.LeakyReLU(0.2),  # (B, H/4, W/4, 64)
             keras.layers.Flatten(),  # (B, H/4 · W/4 · 64)
+            keras.layers.Dense(128),  # (B, 128)
+            keras.layers.LeakyReLU(0.2),  # (B, 128)
             keras.layers.Dense(1, dtype="float32"),  # (B, 1)
         ],
         name="critic",

@@ -7,7 +7,8 @@ from engine import Trainer
 from zoo import GAN, small_critic, small_generator
 
 SHAPE = (8, 8, 1)
-LOGS = ["critic_loss", "critic_loss/fake", "critic_loss/real", "generator_loss", "generator_loss/fooling"]
+CRITIC = ["critic_loss", "critic_loss/fake", "critic_loss/real", "critic_loss/slope"]
+LOGS = [*CRITIC, "generator_loss", "generator_loss/fooling"]
 
 
 def images(number):
@@ -18,8 +19,9 @@ def adversaries():
     """A generator and a critic, compiled, the same at each call."""
     keras.utils.set_random_seed(3)
     networks = small_generator(SHAPE, noise_size=4), small_critic(SHAPE)
-    for network in networks:
-        network.compile(keras.optimizers.Adam(1e-2, beta_1=0.5))
+    for network, rate in zip(networks, (0.1, 0.05), strict=True):
+        # Adam divides a gradient by its size: where it is nearly 0, rounding would decide.
+        network.compile(keras.optimizers.SGD(rate))
     return networks
 
 
@@ -27,29 +29,32 @@ def by_hand(generator, critic, real, noise):
     """The step as the paper writes it: the values of both losses, and one update of each network."""
     with tf.GradientTape(persistent=True) as tape:
         fakes = generator(noise, training=True)
-        on_real, on_fake = critic(real, training=True), critic(fakes, training=True)
+        with tf.GradientTape() as inner:
+            inner.watch(real := tf.constant(real))
+            on_real = critic(real, training=True)
+        slope = tf.reduce_mean(tf.reduce_sum(inner.gradient(on_real, real) ** 2, axis=(1, 2, 3)))
+        on_fake = critic(fakes, training=True)
         told = tf.reduce_mean(tf.nn.softplus(-on_real))  # -log sigmoid(on_real)
         caught = tf.reduce_mean(tf.nn.softplus(on_fake))  # -log(1 - sigmoid(on_fake))
         fooling = tf.reduce_mean(tf.nn.softplus(-on_fake))
-        losses = {critic: told + caught, generator: fooling}
-    gradients = {network: tape.gradient(loss, network.trainable_weights) for network, loss in losses.items()}
-    for network, found in gradients.items():
-        network.optimizer.apply_gradients(zip(found, network.trainable_weights, strict=True))
-    return dict(zip(LOGS, map(float, (told + caught, caught, told, fooling, fooling)), strict=True))
+        total = told + caught + 3.0 / 2 * slope
+    for network, loss in ((critic, total), (generator, fooling)):
+        weights = network.trainable_weights
+        network.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+    return [float(value) for value in (total, caught, told, 3.0 / 2 * slope, fooling, fooling)]
 
 
 def test_three_steps_are_those_of_a_loop_by_hand():
     """Losses and weights, with the same noise: its seeds start at 1."""
     ours, theirs, real, seeds = adversaries(), adversaries(), images(12), keras.random.SeedGenerator(1)
     expected = [by_hand(*theirs, batch, keras.random.normal((4, 4), seed=seeds)) for batch in np.split(real, 3)]
-    history = Trainer(GAN(*ours)).fit(real, batch_size=4, shuffle=False, verbose=0).history
+    history = Trainer(GAN(*ours, penalty=3.0)).fit(real, batch_size=4, shuffle=False, verbose=0).history
 
     assert LOGS == sorted(history)
-    for name in LOGS:
-        np.testing.assert_allclose(np.mean([values[name] for values in expected]), history[name][0], rtol=1e-5)
+    np.testing.assert_allclose(np.mean(expected, axis=0), [history[name][0] for name in LOGS], rtol=1e-5)
     for one, other in zip(theirs, ours, strict=True):
         for left, right in zip(one.get_weights(), other.get_weights(), strict=True):
-            np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
 def test_each_network_learns_by_its_own_loss_only():
@@ -62,7 +67,8 @@ def test_each_network_learns_by_its_own_loss_only():
 
     assert all(map(np.array_equal, still, frozen[0].get_weights()))
     assert not any(map(np.array_equal, still, moving[0].get_weights()))
-    assert all(map(np.array_equal, moving[1].get_weights(), frozen[1].get_weights()))
+    for left, right in zip(moving[1].get_weights(), frozen[1].get_weights(), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)  # another graph rounds in another order
 
 
 def test_predicting_draws_images_from_noise():
@@ -75,7 +81,7 @@ def test_predicting_draws_images_from_noise():
 
 def test_the_networks_have_the_sizes_they_speak_of():
     assert 237_345 == small_generator().count_params()
-    assert 36_513 == small_critic().count_params()
+    assert 435_041 == small_critic().count_params()
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (8, 12, 3)])
@@ -100,3 +106,8 @@ def test_a_shape_that_cannot_be_halved_twice_is_refused(make):
 def test_noise_of_no_numbers_is_refused():
     with pytest.raises(ValueError, match=r"noise_size was given as 0, but must be a whole number"):
         small_generator(noise_size=0)
+
+
+def test_a_penalty_under_nothing_is_refused():
+    with pytest.raises(ValueError, match="'penalty' must be >= 0"):
+        GAN(*adversaries(), penalty=-1.0)

@@ -21,7 +21,7 @@ def autoencoder():
     """Compiled, the same at each call."""
     keras.utils.set_random_seed(3)
     model = VariationalAutoencoder(SHAPE, 3)
-    model.compile(keras.optimizers.Adam(1e-2))
+    model.compile(keras.optimizers.SGD(1e-3))  # Adam would make much of the rounding of a gradient near 0
     return model
 
 
@@ -53,7 +53,7 @@ def test_three_steps_are_those_of_a_loop_by_hand():
     assert LOGS == sorted(history)
     np.testing.assert_allclose(np.mean(expected, axis=0), [history[name][0] for name in LOGS], rtol=1e-5)
     for left, right in zip(theirs.get_weights(), ours.get_weights(), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
 def test_evaluation_is_the_bound_and_draws_the_same_noise_each_time():
