@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
+from zoo import GAN, VariationalAutoencoder, VariationalInference, small_critic, small_generator
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -83,10 +84,35 @@ def stepped() -> keras.Model:
     return model
 
 
+IMAGE_SHAPE = (8, 8, 1)
+
+
+def images() -> dict[str, Any]:
+    """Pictures alone, without labels."""
+    return {"x": np.random.default_rng(0).random((NUM_SAMPLES, *IMAGE_SHAPE), np.float32), "batch_size": 6}
+
+
+def gan() -> Task:
+    """The one of the zoo."""
+    generator, critic = small_generator(IMAGE_SHAPE, noise_size=3), small_critic(IMAGE_SHAPE)
+    generator.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    critic.compile(keras.optimizers.SGD(0.05, momentum=0.5))
+    return GAN(generator, critic)
+
+
+def autoencoder() -> Task:
+    """The variational one of the zoo."""
+    model = VariationalAutoencoder(IMAGE_SHAPE, code_size=3)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.5))
+    return VariationalInference(model)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
+    "a GAN": TaskCase(gan, images),
+    "a variational auto-encoder": TaskCase(autoencoder, images),
 }
 
 
