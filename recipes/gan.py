@@ -12,8 +12,10 @@ tensorboard --logdir runs/gan/logs
 ```
 """
 
+import math
 import shlex
 from pathlib import Path
+from typing import Any
 
 import attrs
 import keras
@@ -46,7 +48,7 @@ class Options:
             or the path of an .npz file with x_train, y_train, x_test and y_test.
         epochs: How often every training image is seen, counted in epochs.
         batch_size: How many images, and as many fakes, a step takes.
-        learning_rate: Adam's step size for both networks, more than 0 and at most 1.
+        learning_rate: Adam's step size for both networks in the beginning, more than 0 and at most 1.
         seed: Where every random number comes from: the first weights, the order of the images and the noise.
         name: What to call the run and its directory, in letters, digits, '.', '_' and '-'. If there is such
             a directory already, a number is added.
@@ -55,7 +57,7 @@ class Options:
     """
 
     data: str = "digits"
-    epochs: int = attrs.field(default=100, validator=ge(1))
+    epochs: int = attrs.field(default=120, validator=ge(1))
     batch_size: int = attrs.field(default=64, validator=ge(1))
     learning_rate: float = attrs.field(default=1e-3, validator=and_(gt(0), le(1)))
     seed: int = attrs.field(default=1, validator=and_(ge(0), lt(2**32)))
@@ -86,6 +88,13 @@ class Samples(Callback):
         save(self._directory / f"{epoch + 1:03d}.png", picture)
         self._board.add_image("generated", picture)
 
+    def get_state(self) -> dict[str, Any]:
+        """It keeps nothing that a resumed run needs."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
 
 def main(options: Options) -> None:
     """Loads, trains, has the pictures judged, in this order.
@@ -96,7 +105,7 @@ def main(options: Options) -> None:
     """
     keras.utils.set_random_seed(options.seed)
     splits = load_or_exit(options.data)
-    task = adversaries(splits, options.learning_rate)
+    task = adversaries(splits, options)
     directory = directory_of(options.runs, options.name, resume=options.resume)
 
     trainer = Trainer(task, seed=options.seed, checkpoints=Checkpointer(directory / "checkpoints"))
@@ -110,15 +119,20 @@ def main(options: Options) -> None:
     print(outcome)
 
 
-def adversaries(splits: Splits, learning_rate: float) -> GAN:
-    """Both networks, compiled, and the step that they learn by."""
+def adversaries(splits: Splits, options: Options) -> GAN:
+    """Both networks, compiled, and the step that they learn by.
+
+    They never come to rest: what one learns moves the other. So the learning rate goes down to 0 at the end.
+    """
     shape = splits.train.pixels.shape[1:]
     try:
         generator, critic = small_generator(shape, noise_size=NOISE), small_critic(shape)
     except ValueError as error:
         raise SystemExit(str(error)) from error
+    steps = options.epochs * math.ceil(len(splits.train) / options.batch_size)
     for network in (generator, critic):
-        network.compile(keras.optimizers.Adam(learning_rate, beta_1=0.5))
+        rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
+        network.compile(keras.optimizers.Adam(rate, beta_1=0.5))
     return GAN(generator, critic)
 
 

@@ -14,6 +14,7 @@ tensorboard --logdir runs/vae/logs
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import attrs
 import keras
@@ -55,10 +56,10 @@ class Options:
     """
 
     data: str = "digits"
-    epochs: int = attrs.field(default=60, validator=ge(1))
+    epochs: int = attrs.field(default=100, validator=ge(1))
     batch_size: int = attrs.field(default=64, validator=ge(1))
-    learning_rate: float = attrs.field(default=1e-3, validator=and_(gt(0), le(1)))
-    code_size: int = attrs.field(default=10, validator=ge(1))
+    learning_rate: float = attrs.field(default=2e-3, validator=and_(gt(0), le(1)))
+    code_size: int = attrs.field(default=8, validator=ge(1))
     seed: int = attrs.field(default=1, validator=and_(ge(0), lt(2**32)))
     name: str = attrs.field(default="vae", validator=matches_re(r"\w[\w.-]*"))
     runs: Path = Path("runs")
@@ -81,6 +82,13 @@ class Drawn(Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """The epoch is over."""
         self._board.add_image("drawn", grid(np.asarray(self.model.decoder(self._codes)), columns=COLUMNS))
+
+    def get_state(self) -> dict[str, Any]:
+        """It keeps nothing that a resumed run needs."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
 
 
 def main(options: Options) -> None:

@@ -1,11 +1,14 @@
 import keras
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from recipes.gan import Options, main
+from recipes.pictures import grid
 from tests.event_files import curves_of
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_it_promises(tmp_path, few_digits, capsys):
     options = {"data": few_digits, "epochs": 2, "runs": tmp_path / "runs"}
     main(Options(**options))
@@ -15,6 +18,9 @@ def test_a_run_leaves_everything_it_promises(tmp_path, few_digits, capsys):
     again = capsys.readouterr().out.splitlines()
     curves = curves_of(directory / "logs")
     generator = keras.models.load_model(directory / "generator.keras")
+    noise = np.random.default_rng(1).standard_normal((2000, 64), np.float32)
+    pictures = grid(generator.predict(noise[:100], verbose=0), columns=10)[..., 0].repeat(2, axis=0).repeat(2, axis=1)
+    samples = [imread(directory / "samples" / f"00{epoch}.png")[..., 0] for epoch in (1, 2)]
 
     assert {path.name for path in directory.iterdir()} == {
         "checkpoints", "generator.keras", "logs", "samples", "samples.png",
@@ -23,20 +29,12 @@ def test_a_run_leaves_everything_it_promises(tmp_path, few_digits, capsys):
     assert (directory / "samples.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert [3, 6] == [step for step, _ in curves["train/generated"]]
     assert [0, 1] == [step for step, _ in curves["train/epoch_critic_loss/real"]]
-    assert (5, 8, 8, 1) == generator.predict(np.zeros((5, 64)), verbose=0).shape
+    np.testing.assert_allclose(pictures, samples[1], atol=1 / 255)
+    assert pictures.shape == samples[0].shape
+    assert np.abs(pictures - samples[0]).max() > 2 / 255
     assert first[-1].startswith("Generated images: score ")
     assert " Test images: score " in first[-1]
     assert first[-1] == again[-1]
-
-
-def test_the_samples_are_drawn_from_the_same_noise(tmp_path, few_digits):
-    """Two runs of one seed draw the same pictures, and an epoch changes them."""
-    for name in ("one", "other"):
-        main(Options(data=few_digits, epochs=2, name=name, runs=tmp_path))
-    first, second = ((tmp_path / "one" / "samples" / f"00{epoch}.png").read_bytes() for epoch in (1, 2))
-
-    assert first == (tmp_path / "other" / "samples" / "001.png").read_bytes()
-    assert first != second
 
 
 def test_images_that_the_networks_do_not_take_end_the_program_before_a_directory_is_made(tmp_path):
