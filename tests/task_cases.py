@@ -13,15 +13,20 @@ import tensorflow as tf
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
 from zoo import (
+    GAN,
     PPO,
     Arena,
     Distillation,
     Reinforce,
     SimCLR,
+    VariationalAutoencoder,
+    VariationalInference,
     dense_student,
     fine_tuned,
     policy_network,
+    small_critic,
     small_encoder,
+    small_generator,
     value_network,
     with_projection_head,
 )
@@ -148,6 +153,29 @@ def player(task: Callable[..., Task], **options: Any) -> Task:
     return task(*models, arena=arena, **options)
 
 
+IMAGE_SHAPE = (8, 8, 1)
+
+
+def images() -> dict[str, Any]:
+    """Pictures alone, without labels."""
+    return {"x": np.random.default_rng(0).random((NUM_SAMPLES, *IMAGE_SHAPE), np.float32), "batch_size": 6}
+
+
+def gan() -> Task:
+    """The one of the zoo."""
+    generator, critic = small_generator(IMAGE_SHAPE, noise_size=3), small_critic(IMAGE_SHAPE)
+    generator.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    critic.compile(keras.optimizers.SGD(0.05, momentum=0.5))
+    return GAN(generator, critic)
+
+
+def autoencoder() -> Task:
+    """The variational one of the zoo."""
+    model = VariationalAutoencoder(IMAGE_SHAPE, code_size=3)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.5))
+    return VariationalInference(model)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
@@ -159,6 +187,8 @@ CASES = {
     "fine-tuning": TaskCase(partly_frozen, images_and_labels),
     "REINFORCE": TaskCase(lambda: player(Reinforce), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
     "PPO": TaskCase(lambda: player(PPO, num_updates=2), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "a GAN": TaskCase(gan, images),
+    "a variational auto-encoder": TaskCase(autoencoder, images),
 }
 
 

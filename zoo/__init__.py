@@ -13,8 +13,10 @@ is one on probabilities (`from_logits=False`, the default in Keras). Images have
 was not made for comes as an `engine.Task` beside its networks: `Trainer(GAN(generator, critic)).fit(images)`.
 """
 
+from zoo.adversarial import GAN, small_critic, small_generator
 from zoo.arena import Arena, Environment
 from zoo.augmentation import RandomViews
+from zoo.autoencoder import Gaussian, VariationalAutoencoder, VariationalInference
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
 from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
 from zoo.distillation import Distillation, conv_teacher, dense_student, softened
@@ -25,6 +27,7 @@ from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 from zoo.reinforcement import PPO, Reinforce, policy_network, value_network
 
 __all__ = [
+    "GAN",
     "PPO",
     "Arena",
     "ConvModule",
@@ -34,11 +37,14 @@ __all__ = [
     "Environment",
     "Episodes",
     "FineTuned",
+    "Gaussian",
     "Inception",
     "InceptionModule",
     "RandomViews",
     "Reinforce",
     "SimCLR",
+    "VariationalAutoencoder",
+    "VariationalInference",
     "conv_teacher",
     "dense_student",
     "fine_tuned",
@@ -48,7 +54,9 @@ __all__ = [
     "policy_network",
     "rewards_to_go",
     "sequential_cnn",
+    "small_critic",
     "small_encoder",
+    "small_generator",
     "small_inception",
     "softened",
     "value_network",
