@@ -16,6 +16,8 @@ was not made for comes as an `engine.Task` beside its networks: `Trainer(GAN(gen
 from zoo.adversarial import GAN, small_critic, small_generator
 from zoo.autoencoder import Gaussian, VariationalAutoencoder, VariationalInference
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
+from zoo.distillation import Distillation, conv_teacher, dense_student, softened
+from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 
@@ -23,16 +25,22 @@ __all__ = [
     "GAN",
     "ConvModule",
     "ConvNet",
+    "Distillation",
     "DownsampleModule",
+    "FineTuned",
     "Gaussian",
     "Inception",
     "InceptionModule",
     "VariationalAutoencoder",
     "VariationalInference",
+    "conv_teacher",
+    "dense_student",
+    "fine_tuned",
     "functional_cnn",
     "paper_inception",
     "sequential_cnn",
     "small_critic",
     "small_generator",
     "small_inception",
+    "softened",
 ]
