@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
@@ -13,13 +14,21 @@ from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
 from zoo import (
     GAN,
+    PPO,
+    Arena,
     Distillation,
+    Reinforce,
+    SimCLR,
     VariationalAutoencoder,
     VariationalInference,
     dense_student,
     fine_tuned,
+    policy_network,
     small_critic,
+    small_encoder,
     small_generator,
+    value_network,
+    with_projection_head,
 )
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
@@ -127,6 +136,23 @@ def partly_frozen() -> keras.Model:
     return model
 
 
+def contrastive() -> Task:
+    """Views drawn for the whole batch, and a loss that compares each with those of all replicas."""
+    encoder = small_encoder((6, 6, 1), width=8)
+    network = with_projection_head(encoder, width=8, size=4)
+    network.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    return SimCLR(network, encoder)
+
+
+def player(task: Callable[..., Task], **options: Any) -> Task:
+    """A policy and a value function that learn by playing."""
+    arena = Arena(lambda: gymnasium.make("CartPole-v1"), max_steps=20)
+    models = policy_network((4,), 2, units=8), value_network((4,), units=8)
+    for model in models:
+        model.compile(keras.optimizers.Adam(0.001))
+    return task(*models, arena=arena, **options)
+
+
 IMAGE_SHAPE = (8, 8, 1)
 
 
@@ -153,10 +179,14 @@ def autoencoder() -> Task:
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
+    # Of two replicas, one has three images of a batch and the other two.
+    "contrastive": TaskCase(contrastive, data=lambda: {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
     "distillation": TaskCase(distillation, images_and_labels),
     "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),
     "fine-tuning": TaskCase(partly_frozen, images_and_labels),
+    "REINFORCE": TaskCase(lambda: player(Reinforce), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "PPO": TaskCase(lambda: player(PPO, num_updates=2), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
     "a GAN": TaskCase(gan, images),
     "a variational auto-encoder": TaskCase(autoencoder, images),
 }

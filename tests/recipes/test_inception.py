@@ -31,6 +31,9 @@ def test_the_recipes_are_listed_without_tensorflow():
     assert finished.returncode == 0, finished.stderr
     assert {
         "callbacks": "Trains a dense network on pictures of digits with the callbacks at work.",
+        "cartpole": "Teaches a policy to balance a pole on a cart, by REINFORCE or by PPO.",
+        "contrastive": "Learns features of digits without a label, and holds a linear classifier on them to one on raw "
+        "pixels.",
         "distillation": "Distils a trained convolutional network into a small dense one, of images that nobody has "
         "labelled.",
         "gan": "Trains a generative adversarial network to draw digits, and has them judged.",
