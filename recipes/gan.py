@@ -1,4 +1,4 @@
-"""Trains a generative adversarial network on pictures of digits, and has what it draws judged.
+"""Trains a generative adversarial network to draw digits, and has them judged.
 
 The networks are `zoo.small_generator` and `zoo.small_critic`, the step is `zoo.GAN`, with an Adam for each. A run
 leaves in its directory: `samples/<epoch>.png` (the same noise, drawn after each epoch: watch it learn), `samples.png`
