@@ -16,7 +16,6 @@ python -m recipes.distillation --labelled 50
 
 import shlex
 from pathlib import Path
-from typing import Any
 
 import attrs
 import keras
@@ -195,8 +194,8 @@ def draw(
 ) -> None:
     """Draws every test accuracy, and beside it what the teacher answers to the images it is least sure of."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")  # no pyplot: nothing to close
-    panels: Any = figure.subfigures(1, 2, width_ratios=(3, 2))  # an array of two, not the one that its type says
-    left, right = panels
+    grid = figure.add_gridspec(1, 2, width_ratios=(3, 2))
+    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     axes = left.subplots()
     for row, values in enumerate(accuracies.values()):
         axes.plot(values, [row] * len(values), "o", color="tab:blue", alpha=0.5)
