@@ -30,7 +30,7 @@ from engine.description import UNKNOWN, described
 from engine.errors import StepError
 from engine.losses import Updates
 from engine.metrics import RunningMeans
-from engine.optimizers import parts_of, rate_source
+from engine.optimizers import parts_of, put_averages, rate_source
 
 Batch = Any
 Phase = Literal["train", "test"]
@@ -124,8 +124,9 @@ class Task(abc.ABC):
 
     def finish(self) -> None:
         """Called once, when the last epoch is over and before `on_train_end`: averaged weights take their place."""
-        for model, optimizer in self._optimized():
-            optimizer.finalize_variable_values(model.trainable_weights)
+        for part in self.parts().values():
+            if is_optimizer(part):
+                put_averages(part)
 
     def parts(self) -> dict[str, Any]:
         """Name -> an object with variables: all that a training changes, beside `model.metrics`.
