@@ -144,6 +144,7 @@ class Total:
         Raises:
             ConfigError: It is no loss; or one whose shares do not add up, where there are several.
         """
+        self._check_open("compare")
         own, step = loss_of(loss), current_step()
         check_share(
             own, accumulate=1 if step is None else step.updates.accumulate, is_weighted=sample_weight is not None
