@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
-from zoo import SimCLR, small_encoder, with_projection_head
+from zoo import Distillation, SimCLR, dense_student, fine_tuned, small_encoder, with_projection_head
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -92,12 +92,53 @@ def contrastive() -> Task:
     return SimCLR(network, encoder)
 
 
+def images_alone() -> dict[str, Any]:
+    """In batches of which one of two replicas has three images and the other two, or one each at the end."""
+    return {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}
+
+
+def images_and_labels() -> dict[str, Any]:
+    """Small images of three classes."""
+    x, _ = samples(NUM_SAMPLES, shape=(2, 2, 1))
+    return {"x": x, "y": np.arange(NUM_SAMPLES) % 3, "batch_size": 6}
+
+
+def trained() -> keras.Sequential:
+    """A classifier with what a teacher and frozen features must not do: drop, and count statistics."""
+    return keras.Sequential([
+        keras.Input((2, 2, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(3, activation="softmax"),
+    ])  # fmt: skip
+
+
+def distillation() -> Task:
+    """A student that has a regularizer."""
+    student = dense_student(3, (2, 2, 1), units=4)
+    student.layers[-1].kernel_regularizer = keras.regularizers.L2(0.01)
+    student.compile(keras.optimizers.Adam(0.01))
+    return Distillation(student, trained())
+
+
+def partly_frozen() -> keras.Model:
+    """A new head, and features that learn from their batch normalisation on."""
+    model = fine_tuned(trained(), 3)
+    model.unfreeze(model.features.layers[-2].name)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    return model
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
-    # Of two replicas, one has three images of a batch and the other two.
-    "contrastive": TaskCase(contrastive, data=lambda: {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}),
+    "contrastive": TaskCase(contrastive, images_alone),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
+    "distillation": TaskCase(distillation, images_and_labels),
+    "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),
+    "fine-tuning": TaskCase(partly_frozen, images_and_labels),
 }
 
 

@@ -15,22 +15,30 @@ is one on probabilities (`from_logits=False`, the default in Keras). Images have
 from zoo.augmentation import RandomViews
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
 from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
+from zoo.distillation import Distillation, conv_teacher, dense_student, softened
+from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 
 __all__ = [
     "ConvModule",
     "ConvNet",
+    "Distillation",
     "DownsampleModule",
+    "FineTuned",
     "Inception",
     "InceptionModule",
     "RandomViews",
     "SimCLR",
+    "conv_teacher",
+    "dense_student",
+    "fine_tuned",
     "functional_cnn",
     "nt_xent",
     "paper_inception",
     "sequential_cnn",
     "small_encoder",
     "small_inception",
+    "softened",
     "with_projection_head",
 ]
