@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
-from zoo import Distillation, SimCLR, dense_student, fine_tuned, small_encoder, with_projection_head
+from zoo import Distillation, RandomViews, SimCLR, dense_student, fine_tuned, small_encoder, with_projection_head
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -89,7 +89,7 @@ def contrastive() -> Task:
     encoder = small_encoder((6, 6, 1), width=8)
     network = with_projection_head(encoder, width=8, size=4)
     network.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    return SimCLR(network, encoder)
+    return SimCLR(network, encoder, views=RandomViews(cut_out=0.3))
 
 
 def images_alone() -> dict[str, Any]:
@@ -135,6 +135,7 @@ CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
     "contrastive": TaskCase(contrastive, images_alone),
+    "contrastive, accumulated": TaskCase(contrastive, images_alone, {"accumulate": 3}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
     "distillation": TaskCase(distillation, images_and_labels),
     "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),

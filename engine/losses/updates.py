@@ -47,11 +47,12 @@ class _Sums:
         return cls([_local_zeros(weight.shape) if known else None for weight, known in pairs], _local_zeros(()))
 
     def add(self, gradients: Gradients, count: tf.Tensor) -> None:
-        """Adds a step of this replica."""
+        """Adds a step of this replica: its part of the gradients of the whole batch, and its share of the count."""
         self.count.assign_add(count)
+        whole = replicas.total(count)
         for variable, gradient in zip(self.gradients, gradients, strict=True):
             if variable is not None:
-                variable.assign_add(tf.cast(tf.convert_to_tensor(gradient), tf.float32) * count)
+                variable.assign_add(tf.cast(tf.convert_to_tensor(gradient), tf.float32) * whole)
 
     def take(self) -> Gradients:
         """This replica's part of the gradients of the whole, which over all replicas add up to it; zeros remain."""
