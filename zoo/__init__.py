@@ -19,7 +19,7 @@ from zoo.augmentation import RandomViews
 from zoo.autoencoder import Gaussian, VariationalAutoencoder, VariationalInference
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
 from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
-from zoo.distillation import Distillation, conv_teacher, dense_student, softened
+from zoo.distillation import Distillation, softened
 from zoo.episodes import Episodes, rewards_to_go
 from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
@@ -46,9 +46,7 @@ __all__ = [
     "SimCLR",
     "VariationalAutoencoder",
     "VariationalInference",
-    "conv_teacher",
     "dense_classifier",
-    "dense_student",
     "fine_tuned",
     "functional_cnn",
     "nt_xent",
