@@ -15,6 +15,7 @@ python -m recipes.fine_tuning
 
 import shlex
 from pathlib import Path
+from typing import TypeAlias
 
 import attrs
 import keras
@@ -35,6 +36,7 @@ LOSS = "sparse_categorical_crossentropy"
 FILTERS = (32, 32, 32)
 UNFROZEN = "convolution_3"  # the last one
 SCRATCH, HEAD, PART = WAYS = ("from scratch", "new head, frozen features", "last convolution unfrozen")
+Accuracies: TypeAlias = dict[tuple[str, int], list[float]]  # (way, images of each class) -> one a seed
 SHOWN = 320  # images in an epoch, the few ones over and over: ten steps of 32
 
 
@@ -102,7 +104,7 @@ def main(options: Options) -> None:
     fit(pretrained, known.train, directory, "pretrained", rate=RATE, epochs=options.pretraining_epochs)
     print(f"Of the classes it knows, the network tells {accuracy_of(pretrained, known.test):.4f} of the test images.")
 
-    accuracies: dict[tuple[str, int], list[float]] = {}  # (way, images of each class) -> one a seed
+    accuracies: Accuracies = {}
     for number in options.images:
         for seed in range(options.seeds):
             few, run = new.few(number, seed=seed), f"{number}-{seed}"
@@ -118,12 +120,13 @@ def main(options: Options) -> None:
             fit(model, few, directory, f"part-{run}", rate=options.learning_rate / 3, epochs=options.epochs)
             accuracies.setdefault((PART, number), []).append(accuracy_of(model, new.test))
             frozen = check_frozen(model, pretrained)
+        print(*(line_of(accuracies, way, number) for way in WAYS), sep="\n")
     model.save(directory / "fine_tuned.keras")
 
-    report = describe(accuracies)
+    report = "\n".join(line_of(accuracies, way, number) for number in options.images for way in WAYS)
     (directory / "report.txt").write_text(f"{options}\n{report}\n", encoding="utf-8")
     draw(accuracies, directory / "accuracy.png")
-    print(f"{report}\nAll {frozen:,} frozen numbers of each network are what they were, to the bit.")
+    print(f"All {frozen:,} frozen numbers of each network are what they were, to the bit.")
     print(f"In {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}.")
     print(f"To look at it: {shlex.join(['tensorboard', '--logdir', str(directory / 'logs')])}")
 
@@ -173,16 +176,14 @@ def check_frozen(model: FineTuned, pretrained: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight, _ in frozen)
 
 
-def describe(accuracies: dict[tuple[str, int], list[float]]) -> str:
-    """A line for each way and number of images: the mean over the seeds, the worst and the best of them."""
-    lines = [
-        f"{number:4} images of each class, {way:26} {np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
-        for (way, number), values in accuracies.items()
-    ]
-    return "\n".join(["Test accuracy, mean over the seeds (worst to best)", *lines])
+def line_of(accuracies: Accuracies, way: str, number: int) -> str:
+    """The mean of the seeds' test accuracies, the worst and the best of them."""
+    values = accuracies[way, number]
+    spread = f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+    return f"{number:4} images of each class, {way:26} test accuracy {spread}"
 
 
-def draw(accuracies: dict[tuple[str, int], list[float]], path: Path) -> None:
+def draw(accuracies: Accuracies, path: Path) -> None:
     """Draws a curve for each way: its mean over the seeds, a dot for each seed."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")  # no pyplot: nothing to close
     axes = figure.subplots()
