@@ -21,7 +21,7 @@ from zoo import (
     SimCLR,
     VariationalAutoencoder,
     VariationalInference,
-    dense_student,
+    dense_classifier,
     fine_tuned,
     policy_network,
     small_critic,
@@ -122,7 +122,7 @@ def trained() -> keras.Sequential:
 
 def distillation() -> Task:
     """A student that has a regularizer."""
-    student = dense_student(3, (2, 2, 1), units=4)
+    student = dense_classifier(3, (2, 2, 1), units=4)
     student.layers[-1].kernel_regularizer = keras.regularizers.L2(0.01)
     student.compile(keras.optimizers.Adam(0.01))
     return Distillation(student, trained())

@@ -44,21 +44,22 @@ class _Sums:
     def zeros(cls, weights: Sequence[Any], are_known: Sequence[bool]) -> "_Sums":
         """Of the weights that the loss depends on."""
         pairs = zip(weights, are_known, strict=True)
-        return cls([_local_zeros(weight.shape) if known else None for weight, known in pairs], _local_zeros(()))
+        return cls([_local_zeros(w.shape, _dtype_of(w)) if known else None for w, known in pairs], _local_zeros(()))
 
     def add(self, gradients: Gradients, count: tf.Tensor) -> None:
         """Adds a step of this replica."""
         self.count.assign_add(count)
         for variable, gradient in zip(self.gradients, gradients, strict=True):
             if variable is not None:
-                variable.assign_add(tf.cast(tf.convert_to_tensor(gradient), tf.float32) * count)
+                dense = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+                variable.assign_add(dense * tf.cast(count, variable.dtype))
 
     def take(self) -> Gradients:
         """This replica's part of the gradients of the whole, which over all replicas add up to it; zeros remain."""
         count = replicas.total(tf.convert_to_tensor(self.count))
-        taken = [None if v is None else tf.math.divide_no_nan(tf.convert_to_tensor(v), count) for v in self.gradients]
+        taken = [None if v is None else _mean(v, count) for v in self.gradients]
         for variable in self.variables():
-            variable.assign(tf.zeros(variable.shape))
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
         return taken
 
     def variables(self) -> list[tf.Variable]:
@@ -227,10 +228,19 @@ def current_step() -> Step | None:
     return _STEP.get()
 
 
-def _local_zeros(shape: Any) -> tf.Variable:
+def _dtype_of(weight: Any) -> tf.DType:
+    """In which gradients are added up: in 32 bits at least."""
+    return tf.float64 if tf.as_dtype(weight.dtype) == tf.float64 else tf.float32
+
+
+def _mean(total: tf.Variable, count: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(tf.convert_to_tensor(total), tf.cast(count, total.dtype))
+
+
+def _local_zeros(shape: Any, dtype: tf.DType = tf.float32) -> tf.Variable:
     """Of each replica its own; read across replicas, their sum."""
     return tf.Variable(
-        tf.zeros(shape),
+        tf.zeros(shape, dtype),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,
