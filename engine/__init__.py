@@ -8,7 +8,7 @@ history = Trainer(model).fit(x_train, y_train, epochs=3, validation_data=(x_val,
 """
 
 import engine.backend  # noqa: F401  first: refuses a Keras without TensorFlow before anything else is imported
-from engine import callbacks, losses
+from engine import callbacks, losses, replicas
 from engine.cadence import Every
 from engine.checkpoint import Checkpointer
 from engine.errors import (
@@ -47,4 +47,5 @@ __all__ = [
     "callbacks",
     "losses",
     "prove_resume",
+    "replicas",
 ]

@@ -14,21 +14,42 @@ import tensorflow as tf
 from engine.cadence import Pace
 from engine.data import Pipelines, Source, makes_batches, open_source
 from engine.errors import ConfigError, DataError
+from engine.stepped import StepFunction, Stepped
 from engine.supervised import Supervised
 from engine.task import Task
 
 
 def task_of(
-    task: Any, compile_arguments: dict[str, Any], *, run_eagerly: bool = False, report_terms: bool = False
+    task: Any,
+    compile_arguments: dict[str, Any],
+    *,
+    step: StepFunction | None = None,
+    run_eagerly: bool = False,
+    reports: dict[str, bool] | None = None,
 ) -> Task:
-    """The task that a user means: a Task itself, or a model, compiled here if it is not yet."""
+    """The task that a user means: a Task itself, or a model, compiled here if it is not yet.
+
+    Args:
+        task: As given to the Trainer.
+        compile_arguments: What `model.compile` takes, None where it was not given.
+        step: A function that trains the model on a batch; None: as it is compiled.
+        run_eagerly: Whether steps run as plain Python.
+        reports: `report_terms` and `report_gradients`.
+    """
     given = {name: value for name, value in compile_arguments.items() if value is not None}
+    wanted = [name for name, value in (reports or {}).items() if value]
     if isinstance(task, Task):
-        if report_terms:
-            raise ConfigError("report_terms=True beside an engine.Task, which returns what it likes to be logged.")
+        if wanted:
+            raise ConfigError(f"{wanted[0]}=True beside an engine.Task, which returns what it likes to be logged.")
+        if step is not None:
+            raise ConfigError("step was given beside an engine.Task, which has a train_step. Give one of them.")
         if given:
             raise ConfigError(f"{', '.join(given)} cannot be given beside an engine.Task, which holds its own.")
         return task
+    if step is not None and not callable(step):
+        raise ConfigError(f"step={step!r}: expected a function of (model, batch) that returns a dict of scalars.")
+    if step is not None and wanted:
+        raise ConfigError(f"{wanted[0]}=True beside a step of one's own, which returns what it likes to be logged.")
     if not isinstance(task, keras.layers.Layer):
         raise ConfigError(
             f"Trainer got {type(task).__name__}, but trains a keras.Model, a keras.layers.Layer or an engine.Task."
@@ -46,12 +67,34 @@ def task_of(
         )
     if given:
         model.compile(**given)
-    return Supervised(model, run_eagerly=run_eagerly, report_terms=report_terms)
+    if step is not None:
+        return Stepped(model, step)
+    return Supervised(model, run_eagerly=run_eagerly, **(reports or {}))
 
 
-def strategy_of(model: keras.Model, strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
+def accumulation_of(accumulate: Any, task: Task) -> int:
+    """How many steps go into an update, if the task can do it."""
+    steps = at_least(1, "accumulate", accumulate)
+    own = [part for part in task.parts().values() if getattr(part, "gradient_accumulation_steps", None)]
+    if steps > 1 and own:
+        raise ConfigError(
+            f"accumulate={steps}, and the optimizer {own[0].name!r} has gradient_accumulation_steps="
+            f"{own[0].gradient_accumulation_steps} of its own. Give one of them; accumulate also weighs a ragged last "
+            "batch right."
+        )
+    return steps
+
+
+def strategy_of(task: Task, strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
     """Where to train: where the model was made, for that is where its variables are."""
+    model = task.model
     own = model.distribute_strategy
+    for other in task.layers():
+        if isinstance(other, keras.Model) and other.distribute_strategy is not own:
+            raise ConfigError(
+                f"The models {model.name!r} and {other.name!r} of the task were made in the scopes of two strategies. "
+                "Make all of them inside one `with strategy.scope():`."
+            )
     if strategy is not None and strategy is not own:
         raise ConfigError(
             f"strategy is a {type(strategy).__name__}, but the model {model.name!r} was not made in its scope. "

@@ -45,7 +45,7 @@ class Evaluation:
         with self.phase.hooks.span("test") as logs:
             reader = Reader(self.source, self.phase.loop.strategy)
             self.phase.renew(reader)
-            model.reset_metrics()
+            self.task.reset_metrics()
             self.phase.reset()
             self._test(reader, interrupts or Interrupts())
             logs.update(self.phase.logs())
@@ -54,7 +54,7 @@ class Evaluation:
 
     def run_beside_training(self, interrupts: Interrupts) -> Logs:
         """Evaluates with metric state of its own, and names the logs `val_...`."""
-        with set_aside(self.task.model.metrics):
+        with set_aside(self.task.metrics):
             logs = self.run(interrupts)
         return {f"val_{name}": value for name, value in logs.items()}
 

@@ -118,6 +118,7 @@ class Fit:
         if model._initial_epoch:
             self.progress = attrs.evolve(self.progress, epoch=model._initial_epoch)
             model._initial_epoch = None
+        self.task.updates.reset()  # of gradients that an earlier fit was cut off from
         self._come_to_rest()
         self._save({})  # the first weights, which nobody may have given a seed, and where the logs begin
         return False
@@ -160,7 +161,7 @@ class Fit:
         self.reader.begin_epoch(epoch)
         hooks.call("on_epoch_begin", epoch, {})
         self.train.renew(self.reader)
-        self.task.model.reset_metrics()  # after the hook, which may have evaluated
+        self.task.reset_metrics()  # after the hook, which may have evaluated
 
     def _run_blocks(self, *, is_over: bool) -> None:
         while not is_over:
@@ -192,6 +193,7 @@ class Fit:
     def _end_epoch(self) -> None:
         epoch, after = self.progress.epoch, self.progress.next_epoch()
         self.reader.end_epoch()
+        self.train.loops.flush()
         self.task.publish(self.train.means)
         self._validate_if(self.plan.is_validation_due(self.progress, after))
         self._rest = None

@@ -9,8 +9,8 @@ import attrs
 import tensorflow as tf
 
 from engine.hooks import Watch
-from engine.loop import Guard, Loop, PredictLoop
-from engine.task import Phase, Task
+from engine.loop import Guard, Loop, PredictLoop, batch_size, compiled
+from engine.task import Phase, StepValues, Task
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -41,14 +41,33 @@ class Loops:
             scheduled: Variables that get a value of their own before each step.
             watch: What to do behind a step that is not finite; None: nothing.
         """
-        step = {"train": self.task.train_step, "test": self.task.test_step}[phase]
+        step = {"train": self._train_step, "test": self._test_step}[phase]
+        behind = {"train": self.task.updates.apply_if_due, "test": dict}[phase]
         results = functools.partial(self.task.results, phase)
 
         def make() -> Loop:
-            return Loop(step, results, **self._execution(), scheduled=scheduled, guard=self._guard(watch))
+            with self.strategy.scope():
+                self.task.updates.prepare()
+            guard = self._guard(watch)
+            return Loop(step, results, behind=behind, **self._execution(), scheduled=scheduled, guard=guard)
 
         loop: Loop = self._keep((phase, tuple(map(id, scheduled)), watch), make)
         return loop
+
+    def flush(self) -> None:
+        """Updates with the gradients of the steps since the last update, if there are any: an epoch is over."""
+        if self.task.updates.accumulate > 1:
+            eager = self._execution()["run_eagerly"]
+            with self.strategy.scope():
+                self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=eager))()
+
+    def _train_step(self, batch: Any) -> StepValues:
+        with self.task.updates.step(batch_size(batch)):
+            return self.task.train_step(batch)
+
+    def _test_step(self, batch: Any) -> StepValues:
+        with self.task.updates.step(batch_size(batch)):
+            return self.task.test_step(batch)
 
     def of_prediction(self) -> PredictLoop:
         """The loop of the task's predict step."""
@@ -58,7 +77,7 @@ class Loops:
     def _guard(self, watch: Watch | None) -> Guard | None:
         if watch is None:
             return None
-        floats = [v for v in self.task.model.variables if tf.as_dtype(v.dtype).is_floating]
+        floats = [v for part in self.task.layers() for v in part.variables if tf.as_dtype(v.dtype).is_floating]
         return Guard(
             watched=floats if watch.weights else (),
             restored=self.task.variables() if watch.undoes else (),
@@ -70,6 +89,7 @@ class Loops:
         current = self.task.ingredients()
         if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
             self._kept.clear()
+            self.task.updates.forget()
         self._ingredients = current
         if name not in self._kept:
             self._kept[name] = make()

@@ -28,7 +28,7 @@ from engine.errors import ConfigError, DataError
 from engine.loop import batch_size
 from engine.optimizers import parts_of, rate_source
 from engine.outline import Outline, symbols, why_refused
-from engine.task import Batch, Phase, StepValues, Task
+from engine.task import Batch, Phase, StepValues, Task, is_optimizer
 
 
 @attrs.define(eq=False)
@@ -39,11 +39,13 @@ class Supervised(Task):
         model: Compiled, unless it shall only predict; built, if it is not yet, from the first batch's shapes.
         run_eagerly: Whether its steps run as plain Python, though it may not be compiled so.
         report_terms: Whether a step also returns what its loss is the sum of, by name.
+        report_gradients: Whether a step also returns the norm of its gradients.
     """
 
     model: keras.Model
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
     report_terms: bool = attrs.field(default=False, kw_only=True)
+    report_gradients: bool = attrs.field(default=False, kw_only=True)
     _spec: Any = attrs.field(init=False, default=None)
     _y_pred: Any = attrs.field(init=False, default=None)
     _built_for: Any = attrs.field(init=False, default=None)
@@ -85,7 +87,7 @@ class Supervised(Task):
                 "targets. Give y, or a dataset of (x, y) batches."
             )
         losses.warn_of_unused(self.model.loss, self._y_pred)
-        losses.check_replicable(self.model.loss, is_weighted=sample_weight is not None)
+        losses.check_share(self.model.loss, accumulate=self.updates.accumulate, is_weighted=sample_weight is not None)
         losses.check_target_shapes(self.model.loss, y, self._y_pred)
         self._build_metrics(spec)
 
@@ -99,16 +101,17 @@ class Supervised(Task):
         if self._overrides("train_step"):
             return _as_they_stand(self.model.train_step(batch))
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        size, optimizer = batch_size(x), self.model.optimizer
-        with tf.GradientTape() as tape:
+        size, weights = batch_size(x), self.model.trainable_weights
+        with losses.Total() as total:
             y_pred = self._call(x, training=True)
             loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=True)
-            scaled = optimizer.scale_loss(losses.share_of_batch(loss, size))
-        if weights := self.model.trainable_weights:
-            optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
+            self._count(total, loss, y, y_pred, sample_weight)
+        if weights:
+            total.minimize(weights, self.model.optimizer, log_norm=self.report_gradients)
         else:
             warnings.warn("The model does not have any trainable weights: it is only evaluated.", stacklevel=2)
-        return terms | self._compute_metrics(losses.of_samples(losses.mean_of(loss)), size, x, y, y_pred, sample_weight)
+        loss = losses.of_samples(losses.mean_of(loss))
+        return terms | total.norms() | self._compute_metrics(loss, size, x, y, y_pred, sample_weight)
 
     def test_step(self, batch: Batch) -> StepValues:
         """Forward pass, loss, metrics."""
@@ -142,6 +145,21 @@ class Supervised(Task):
         """Lets an optimizer that averages weights (EMA) put the averages in their place."""
         if isinstance(self.model.optimizer, keras.optimizers.Optimizer):
             self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+
+    def parts(self) -> dict[str, Any]:
+        """The model, its optimizer, and optimizers that it keeps as attributes."""
+        kept = {name: value for name, value in vars(self.model).items() if is_optimizer(value)}
+        optimizer = getattr(self.model, "optimizer", None)
+        return {"model": self.model} | ({} if optimizer is None else {"optimizer": optimizer}) | kept
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Those of the model."""
+        return list(self.model.metrics)
+
+    def reset_metrics(self) -> None:
+        """As the model does it."""
+        self.model.reset_metrics()
 
     def ingredients(self) -> list[Any]:
         """What was compiled, and which weights are trainable."""
@@ -200,6 +218,15 @@ class Supervised(Task):
             values |= self._terms(loss, y, y_pred, sample_weight)
         # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
         return loss, {name: (value, batch_size(x)) for name, value in values.items()}
+
+    def _count(self, total: losses.Total, loss: tf.Tensor, y: Any, y_pred: Any, sample_weight: Any) -> None:
+        """Adds the loss to the total; the parts that are no means over the samples apart, where shares are dealt."""
+        own, parts = losses.of_samples(tf.reduce_sum(loss)), []
+        if total.has_shares and not self._overrides("compute_loss"):
+            parts = losses.counted_parts(self.model, y, y_pred, sample_weight)
+        for index, (value, count) in enumerate(parts):
+            total.add(f"data/{index}", value, count=count)
+        total.add("rest", own - sum(value for value, _ in parts) if parts else own)
 
     def _terms(self, loss: tf.Tensor, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, tf.Tensor]:
         outputs, data = losses.outputs_of(self.model) if self._trackers else {}, None

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from engine import losses
 from engine.arguments import (
+    accumulation_of,
     at_least,
     capped,
     capped_steps,
@@ -57,6 +58,7 @@ from engine.loops import Loops
 from engine.metrics import in_keras_order
 from engine.progress import Progress
 from engine.run_directory import RunDirectory, checked
+from engine.stepped import StepFunction
 from engine.task import Task
 
 Verbose = bool | int | str
@@ -78,6 +80,9 @@ class Trainer:
             and hooks are the same for all of them.
         jit_compile: Whether XLA compiles the step; None: as the model was compiled.
         run_eagerly: True: steps run as plain Python, for debugging.
+        accumulate: Steps that an update takes its gradients from: their update is that of one batch as large as
+            theirs together, also where the last is smaller. `optimizer.iterations` and schedules count updates.
+            BatchNormalization still sees each batch by itself.
         strategy: Where to train; None: the one in whose scope the model was made.
         checkpoints: Where and when `fit` saves the run; None: it is not saved.
         seed: With an epoch's number, it decides the order of the samples. None: drawn from NumPy's global
@@ -85,6 +90,10 @@ class Trainer:
         report_terms: True: the logs also hold what `loss` is the sum of: `loss/data` (of each output:
             `loss/data/<output>`), `loss/regularization`, and `loss/<layer>` for `add_loss` and activity
             regularizers.
+        report_gradients: True: the logs also hold `gradient_norm`, the norm of all gradients together, summed over
+            the replicas and before clipping.
+        step: A function of (model, batch) that trains the model on a batch, in place of what `fit` does, and
+            returns this step's scalars: see `engine.losses` for how to write one, and `engine.Task` for more.
 
     Raises:
         ConfigError: An argument is wrong, or two do not go together.
@@ -108,10 +117,13 @@ class Trainer:
         steps_per_execution: int | str | None = None,
         jit_compile: bool | None = None,
         run_eagerly: bool = False,
+        accumulate: int = 1,
         strategy: tf.distribute.Strategy | None = None,
         checkpoints: Checkpointer | None = None,
         seed: int | None = None,
         report_terms: bool = False,
+        report_gradients: bool = False,
+        step: StepFunction | None = None,
     ) -> None:
         compile_arguments = {
             "optimizer": optimizer,
@@ -120,8 +132,10 @@ class Trainer:
             "loss_weights": loss_weights,
             "weighted_metrics": weighted_metrics,
         }
-        self._task = task_of(task, compile_arguments, run_eagerly=run_eagerly, report_terms=report_terms)
-        self._strategy = strategy_of(self.model, strategy)
+        reports = {"report_terms": report_terms, "report_gradients": report_gradients}
+        self._task = task_of(task, compile_arguments, step=step, run_eagerly=run_eagerly, reports=reports)
+        self._task.updates.accumulate = accumulation_of(accumulate, self._task)
+        self._strategy = strategy_of(self._task, strategy)
         check_jit(jit_compile, run_eagerly=run_eagerly, strategy=self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
         loops = Loops(task=self._task, strategy=self._strategy, jit_compile=jit_compile, run_eagerly=run_eagerly)

@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "engine").rglob("*.py"))
 ROOMS = {
-    0: {"errors", "progress", "cadence", "columns", "replay", "backend", "timings", "variables"},
+    0: {
+        "errors",
+        "progress",
+        "cadence",
+        "columns",
+        "replay",
+        "backend",
+        "timings",
+        "variables",
+        "replicas",
+        "optimizers",
+    },
     1: {
         "losses",
         "metrics",
@@ -21,13 +32,13 @@ ROOMS = {
         "outline",
         "checkpoint",
         "interrupts",
-        "optimizers",
         "state",
         "description",
     },
     2: {
         "task",
         "supervised",
+        "stepped",
         "assembly",
         "loops",
         "phase",
@@ -44,7 +55,7 @@ ROOMS = {
     4: {"proof"},
 }
 LAYER = {room: layer for layer, rooms in ROOMS.items() for room in rooms}
-MAY_DISTRIBUTE = {"data", "loop", "loops", "losses", "trainer", "arguments"}
+MAY_DISTRIBUTE = {"data", "loop", "loops", "losses", "replicas", "trainer", "arguments"}
 
 
 def room_of(path):

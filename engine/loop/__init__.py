@@ -24,7 +24,7 @@ rows.columns.split(rows.values)["loss"]  # float64, (100,)
 
 from engine.loop.guard import Guard
 from engine.loop.outputs import PredictLoop
-from engine.loop.program import Pull, batch_size
+from engine.loop.program import Pull, batch_size, compiled
 from engine.loop.rows import Loop, Rows
 
-__all__ = ["Guard", "Loop", "PredictLoop", "Pull", "Rows", "batch_size"]
+__all__ = ["Guard", "Loop", "PredictLoop", "Pull", "Rows", "batch_size", "compiled"]

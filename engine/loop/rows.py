@@ -46,7 +46,8 @@ class Loop:
 
     Attributes:
         step: Called on a batch in each replica; returns a flat dict of scalars as above.
-        results: Called across replicas after each step; its scalars stand for the epoch so far.
+        behind: Called across replicas after each step, to finish it; gives (value, weight) pairs of scalars to log.
+        results: Called across replicas after that; its scalars stand for the epoch so far.
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
@@ -58,6 +59,7 @@ class Loop:
 
     step: Step
     results: Callable[[], dict[str, tf.Tensor]] = dict
+    behind: Callable[[], dict[str, tuple[tf.Tensor, tf.Tensor]]] = attrs.field(default=dict, kw_only=True)
     strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy, kw_only=True)
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
@@ -138,25 +140,41 @@ class Loop:
             packed = self.strategy.reduce(tf.distribute.ReduceOp.SUM, packed, axis=None)
             size, totals, weights = tf.split(packed, [1, width, width])
             packed = tf.concat([size, tf.math.divide_no_nan(totals, weights), weights], 0)
+        behind = self.behind()
         fault = None if self.guard is None else self.guard.look_after(_named(packed[1 : 1 + width], layout), before)
-        results = {name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()}
-        standing = {name: tf.cast(value, packed.dtype) for name, (value, _) in sorted(_checked(results).items())}
-        if twice := layout.keys() & standing.keys():
+        standing = _checked({name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()})
+        more = behind | dict(sorted(standing.items()))
+        if twice := layout.keys() & more.keys():
             raise StepError(f"A value of the step and a metric are both called {min(twice)!r}. Rename one of them.")
-        layout |= {name: (False, tuple(value.shape)) for name, value in standing.items()}
+        self._note(layout | {name: _layout_of(value, weight) for name, (value, weight) in more.items()})
+        return packed if not more and fault is None else self._with(packed, width, more, fault)
+
+    def _with(
+        self, packed: tf.Tensor, width: int, more: dict[str, tuple[Any, Any]], fault: tf.Tensor | None
+    ) -> tf.Tensor:
+        """A row with further values and their weights, and with what the guard found."""
+        head, weights = tf.split(packed, [1 + width, width])
+        if fault is not None and self.guard is not None and self.guard.leaves_out:
+            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
+        others = [tf.cast(value, packed.dtype) for value, _ in more.values()]
+        pairs = zip(others, more.values(), strict=True)
+        own = [tf.ones_like(value) if weight is None else tf.cast(weight, packed.dtype) for value, (_, weight) in pairs]
+        found = [] if fault is None else [tf.cast(fault, packed.dtype)[tf.newaxis]]
+        return tf.concat([head, *_flats(others), weights, *_flats(own), *found], 0)
+
+    def _note(self, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> None:
+        """Notes what the columns mean, which must be the same for every step."""
         averaged, shapes = zip(*layout.values(), strict=True) if layout else ((), ())
-        self.columns = Columns(tuple(layout), averaged, shapes)
+        columns = Columns(tuple(layout), averaged, shapes)
+        if self.columns.names and set(columns.names) != set(self.columns.names):
+            raise StepError(
+                f"A step returned {_listed(columns.names)}, and the one before it {_listed(self.columns.names)}. "
+                "Return the same names from every step; for a value that some steps do not have, a pair (value, "
+                "weight) with weight 0."
+            )
+        self.columns = columns
         if not self.run_eagerly:
             self.graph = tf.compat.v1.get_default_graph()
-        if not standing and fault is None:
-            return packed
-        head, weights = tf.split(packed, [1 + width, width])
-        flat = [_flat(list(standing.values()))] if standing else []
-        if fault is None:
-            return tf.concat([head, *flat, weights, *map(tf.ones_like, flat)], 0)
-        if self.guard is not None and self.guard.leaves_out:
-            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
-        return tf.concat([head, *flat, weights, *map(tf.ones_like, flat), [tf.cast(fault, head.dtype)]], 0)
 
     def _run_replica(self, batch: Batch, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> tf.Tensor:
         """One step packed as [size, its values, their weights]; values are totals if replicas add up."""
@@ -164,7 +182,7 @@ class Loop:
         values, weights = [], []
         for name, value in sorted(_checked(self.step(batch)).items()):
             given, weight = value if isinstance(value, tuple) else (value, size)
-            layout[name] = (weight is not None, tuple(np.shape(given)))
+            layout[name] = _layout_of(given, weight)
             values.append(tf.cast(given, row_dtype()))
             weights.append(tf.ones(np.shape(given), row_dtype()) if weight is None else tf.cast(weight, row_dtype()))
         if self.strategy.num_replicas_in_sync > 1:
@@ -177,6 +195,11 @@ def _entries(schedule: Any, done: tf.Tensor) -> list[tf.Tensor]:
     return [] if schedule is None else tf.unstack(schedule[done])
 
 
+def _layout_of(value: Any, weight: Any) -> tuple[bool, tuple[int, ...]]:
+    """Whether a value is averaged, and its shape."""
+    return weight is not None, tuple(np.shape(value))
+
+
 def _named(flat: tf.Tensor, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> dict[str, tf.Tensor]:
     """The values of a row by name, each (entries,)."""
     return dict(zip(layout, tf.split(flat, [math.prod(shape) for _, shape in layout.values()]), strict=True))
@@ -186,6 +209,15 @@ def _flat(values: list[tf.Tensor]) -> tf.Tensor:
     """The values one after the other; scalars, the usual case, cost no reshape each."""
     are_scalars = all(value.shape.rank == 0 for value in values)
     return tf.stack(values) if are_scalars else tf.concat([tf.reshape(value, [-1]) for value in values], 0)
+
+
+def _flats(values: list[tf.Tensor]) -> list[tf.Tensor]:
+    """One vector of them all, or none of no value."""
+    return [_flat(values)] if values else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "nothing"
 
 
 def row_dtype() -> tf.DType:

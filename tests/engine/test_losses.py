@@ -12,13 +12,13 @@ from keras.src.losses.losses import LossFunctionWrapper  # what `compile` makes 
 from engine import Trainer
 from engine.errors import ConfigError, DataError
 from engine.losses import (
-    check_replicable,
+    Total,
+    Updates,
+    check_share,
     check_target_shapes,
     check_target_values,
-    num_replicas,
     of_samples,
     outputs_of,
-    share_of_batch,
     terms_of,
 )
 from engine.supervised import Supervised
@@ -334,9 +334,9 @@ def test_an_output_of_unknown_width_takes_any_class():
 )
 def test_a_loss_whose_shares_do_not_add_up_is_refused_in_words(two_replicas, reduction, is_weighted):
     loss = keras.losses.MeanSquaredError(reduction=reduction, name="mine")
-    check_replicable(loss, is_weighted=is_weighted)  # one replica
+    check_share(loss, accumulate=1, is_weighted=is_weighted)  # one replica
     with two_replicas.scope(), pytest.raises(ConfigError) as error:
-        check_replicable([None, {"a": "mse", "b": loss}], is_weighted=is_weighted)
+        check_share([None, {"a": "mse", "b": loss}], accumulate=1, is_weighted=is_weighted)
 
     assert (
         f"loss 'mine' has reduction={reduction!r}, of which the shares of the 2 replicas do not add up to the loss of "
@@ -347,22 +347,25 @@ def test_a_loss_whose_shares_do_not_add_up_is_refused_in_words(two_replicas, red
 @pytest.mark.parametrize("loss", [None, "mse", keras.losses.mean_squared_error, ["mse", None], {"a": "mse"}])
 def test_every_other_loss_may_be_shared(two_replicas, loss):
     with two_replicas.scope():
-        check_replicable(loss)
+        check_share(loss, accumulate=1)
 
 
 def regression(**arguments):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1))])
-    model.compile("sgd", **({"loss": "mse"} | arguments))
+    model.compile(keras.optimizers.SGD(1.0), **({"loss": "mse"} | arguments))
     return model
 
 
 def step_of(model, x, y, weight, size):
-    """(gradients, loss of these samples) as a train step has them."""
-    with tf.GradientTape() as tape:
-        loss = model.compute_loss(x, y, model(x, training=True), weight, training=True)
-        scaled = share_of_batch(loss, size)
-    return tape.gradient(scaled, model.trainable_weights), of_samples(loss)
+    """(what the weights lose at a rate of 1: the gradients of the whole batch, loss of these samples)."""
+    before = [tf.identity(v) for v in model.trainable_weights]
+    with Updates().step(size):
+        with Total() as total:
+            loss = of_samples(model.compute_loss(x, y, model(x, training=True), weight, training=True))
+            total.add("data", loss)
+        total.minimize(model)
+    return [old - new for old, new in zip(before, model.trainable_weights, strict=True)], loss
 
 
 DATA = np.random.default_rng(0)
@@ -386,7 +389,7 @@ def test_gradients_summed_over_replicas_are_those_of_the_whole_batch(two_replica
     """Of every loss that is not refused, however the samples are shared, and of the penalties beside it."""
     loss = keras.losses.MeanSquaredError(reduction=reduction)
     with two_replicas.scope():
-        check_replicable(loss, is_weighted=weight is not None)
+        check_share(loss, accumulate=1, is_weighted=weight is not None)
     alone = regression(loss=loss)
     expected, expected_loss = step_of(alone, X, Y, weight, tf.constant(7))
     with two_replicas.scope():
@@ -402,7 +405,7 @@ def test_gradients_summed_over_replicas_are_those_of_the_whole_batch(two_replica
             return gradients, value * tf.cast(tf.shape(x)[0], tf.float32)
 
         gradients, total = two_replicas.run(on_replica)
-        return [two_replicas.reduce("SUM", g, axis=None) for g in gradients], two_replicas.reduce(
+        return [two_replicas.experimental_local_results(g)[0] for g in gradients], two_replicas.reduce(
             "SUM", total, axis=None
         )
 
@@ -414,30 +417,10 @@ def test_gradients_summed_over_replicas_are_those_of_the_whole_batch(two_replica
     np.testing.assert_allclose(expected_loss, total / 7, rtol=1e-5)
 
 
-def test_equal_shares_leave_a_loss_as_keras_has_it(two_replicas):
-    """Bit-equal: where every replica has as many samples, nothing is weighed anew."""
-
-    def on_replica():
-        loss = tf.constant(0.3)
-        return share_of_batch(loss, tf.constant(4)), of_samples(loss)
-
-    shared, own = two_replicas.run(tf.function(on_replica))
-
-    assert [np.float32(0.3)] * 2 == [value.numpy() for value in two_replicas.experimental_local_results(shared)]
-    assert [np.float32(0.6)] * 2 == [value.numpy() for value in two_replicas.experimental_local_results(own)]
-
-
 def test_without_replicas_a_loss_stays_the_same_tensor():
     loss = tf.constant(0.3)
 
-    assert share_of_batch(loss, tf.constant(4)) is loss
     assert of_samples(loss) is loss
-    assert 1 == num_replicas()
-
-
-def test_replicas_are_counted_in_a_scope(two_replicas):
-    with two_replicas.scope():
-        assert 2 == num_replicas()
 
 
 class Squares(keras.layers.Layer):

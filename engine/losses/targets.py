@@ -1,25 +1,19 @@
-"""The loss of a step: data losses and `model.losses`, right under replicas, checked before the first step.
-
-Keras divides its losses by the number of replicas, so that summed gradients average. That is exact only
-while every replica has equally many samples; `share_of_batch` weighs a ragged last batch right, and
-`of_samples` multiplies back for the logs.
+"""The door for targets: what cannot be compared with the outputs under a loss is refused before the first step.
 
 ```python
-loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-tape.gradient(share_of_batch(loss, size), weights)  # differentiate this
-return {"loss": (of_samples(loss), size)}           # log this
+check_target_shapes(model.loss, y_spec, y_pred)   # DataError: y has shape (None, 3), but ...
+check_target_values(model.loss, y, y_pred)        # DataError: y holds the class 10 at y[12], but ...
 ```
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from engine.errors import ConfigError, DataError
+from engine.errors import DataError
 
 # Losses that compare targets and predictions element by element, by Keras's own names.
 _ELEMENTWISE = frozenset({
@@ -29,122 +23,6 @@ _ELEMENTWISE = frozenset({
     "mean_squared_logarithmic_error", "poisson", "squared_hinge",
 })  # fmt: skip
 _SPARSE = "sparse_categorical_crossentropy"
-
-
-def num_replicas() -> int:
-    """Replicas that train in step with this one, itself counted."""
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
-
-
-def of_samples(loss: tf.Tensor) -> tf.Tensor:
-    """The loss of this replica's own samples, the division by the replicas undone."""
-    replicas = num_replicas()
-    return loss if replicas == 1 else loss * tf.cast(replicas, loss.dtype)
-
-
-def share_of_batch(loss: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """The loss whose gradients, summed over the replicas, are those of the whole batch.
-
-    Args:
-        loss: This replica's loss, a scalar, already divided by the number of replicas.
-        size: Samples of this replica, int32, a scalar. Equal shares leave the loss as it is.
-    """
-    replicas = num_replicas()
-    if replicas == 1:
-        return loss
-    mine = tf.cast(size, loss.dtype)
-    everyone = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, mine)
-    return loss * mine * tf.cast(replicas, loss.dtype) / everyone
-
-
-def terms_of(
-    model: keras.Model, total: tf.Tensor, outputs: Mapping[str, tf.Tensor], *, data: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
-    """The parts that a loss is the sum of, each by its name; right after `compute_loss`, in the same context.
-
-    ```text
-    loss
-    ├── loss/data                    what targets and outputs were compared by
-    │   └── loss/data/<output>       each output's, times its weight, where there are several
-    ├── loss/regularization          weight regularizers
-    └── loss/<layer>                 `add_loss` and activity regularizers of that layer, or of the model itself
-    ```
-
-    Args:
-        model: The model whose `compute_loss` gave the total. `model.losses` are those of its last call.
-        total: The loss of this replica's own samples (see `of_samples`).
-        outputs: The contribution of each output; empty for a single one.
-        data: What comparing targets and outputs gave; None: the outputs', or whatever the rest leaves of the total.
-
-    Returns:
-        Scalars; those of the first level add up to the total.
-    """
-    regularizers = sum(weight.regularizer is not None for weight in model.trainable_weights)
-    added = [_scalar(term) for term in model.losses]
-    own, regularization = added[: len(added) - regularizers], added[len(added) - regularizers :]
-    terms: dict[str, tf.Tensor] = {"loss/regularization": tf.add_n(regularization)} if regularization else {}
-    for name, term in zip(_layers_of_losses(model), own, strict=True):
-        terms[f"loss/{name}"] = terms.get(f"loss/{name}", 0.0) + term
-    if data is None:
-        data = tf.add_n(list(outputs.values())) if outputs else total - sum(added)
-    return {"loss/data": data, **terms} | {f"loss/data/{name}": term for name, term in outputs.items()}
-
-
-def data_loss(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> tf.Tensor:
-    """What comparing targets and outputs gives under the losses that were compiled, by itself.
-
-    The total less the rest would be inexact where the rest is large. So the comparison is written into the step
-    once more, beside that of `compute_loss`, where terms are asked for.
-    """
-    if model.loss is None:
-        return tf.zeros((), keras.config.floatx())
-    return of_samples(mean_of(model._compile_loss(y, y_pred, sample_weight)))
-
-
-def mean_of(loss: tf.Tensor) -> tf.Tensor:
-    """The loss as a number, though its reduction may be "none"."""
-    return loss if loss.shape.rank == 0 else tf.reduce_mean(loss)
-
-
-def outputs_of(model: keras.Model) -> dict[str, tf.Tensor]:
-    """What each output adds to the data loss where several losses were compiled: their values times their weights.
-
-    Keras logs these losses without their weights, which are nowhere public.
-    """
-    compiled, found = model._compile_loss, dict[str, Any]()
-    for part, tracker in zip(compiled._flat_losses, compiled.metrics, strict=True):
-        value = tracker.result() if part.loss_weights is None else tracker.result() * part.loss_weights
-        found[part.name] = found.get(part.name, 0.0) + value
-    return found
-
-
-def _layers_of_losses(model: keras.Model) -> list[str]:
-    """For each term of `model.losses` that is no weight regularizer, the name of the layer that added it."""
-    # Keras has no public way to ask: the order is that of its own `Layer.losses`.
-    layers = [model, *model._flatten_layers(include_self=False)]
-    return [layer.name for layer in layers for _ in layer._get_own_losses()]
-
-
-def _scalar(term: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.reduce_sum(term), keras.config.floatx())
-
-
-def check_replicable(loss: Any, *, is_weighted: bool = False) -> None:
-    """Refuses a loss whose shares would not add up to that of the whole batch.
-
-    Keras does not divide a sum by the replicas, and a mean over weights is each replica's own.
-
-    Raises:
-        ConfigError: Several replicas, and a loss object with such a reduction.
-    """
-    refused = ("sum", "none", None, "mean_with_sample_weight") if is_weighted else ("sum", "none", None)
-    for leaf in keras.tree.flatten(loss):
-        reduction = getattr(leaf, "reduction", "mean")
-        if num_replicas() > 1 and reduction in refused:
-            raise ConfigError(
-                f"loss {leaf.name!r} has reduction={reduction!r}, of which the shares of the {num_replicas()} replicas "
-                "do not add up to the loss of the whole batch. Use reduction='sum_over_batch_size'."
-            )
 
 
 def takes_class_numbers(loss: Any) -> bool:
