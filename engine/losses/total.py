@@ -261,15 +261,18 @@ class Total:
         return self._differentiate(self._terms, weights, optimizer, [self._share(term) for term in self._terms])
 
     def _groups(self, weights: Sequence[Any], optimizer: Any, step: Step) -> list[tuple[list[Any], tf.Tensor]]:
-        """Of the terms that are means over the same things, gradients of the mean, and how many things these are."""
+        """Of the terms that are means over the same things, gradients of the mean, and how many things these are.
+
+        The gradients are this replica's part of the whole batch's, as in `_gradients`: where a loss reaches into the
+        rows of other replicas (`replicas.gathered`), a gradient must have their share, not its own.
+        """
         groups: dict[int | None, list[_Term]] = {}
         for term in self._terms:
             groups.setdefault(None if term.count is None else id(term.count), []).append(term)
         counts = [step.size if terms[0].count is None else terms[0].count for terms in groups.values()]
-        ones = [[None] * len(terms) for terms in groups.values()]
         gradients = [
-            self._differentiate(terms, weights, optimizer, shares)
-            for terms, shares in zip(groups.values(), ones, strict=True)
+            self._differentiate(terms, weights, optimizer, [self._share(term) for term in terms])
+            for terms in groups.values()
         ]
         return list(zip(gradients, counts, strict=True))
 

@@ -48,12 +48,13 @@ class _Sums:
         return cls(sums, _local_zeros((), tf.float32))
 
     def add(self, gradients: Gradients, count: tf.Tensor) -> None:
-        """Adds a step of this replica."""
+        """Adds a step of this replica: its part of the gradients of the whole batch, and its share of the count."""
         self.count.assign_add(count)
+        whole = replicas.total(count)
         for variable, gradient in zip(self.gradients, gradients, strict=True):
             if variable is not None:
                 wide = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-                variable.assign_add(wide * tf.cast(count, variable.dtype))
+                variable.assign_add(wide * tf.cast(whole, variable.dtype))
 
     def take(self) -> Gradients:
         """This replica's part of the gradients of the whole, which over all replicas add up to it; zeros remain."""
