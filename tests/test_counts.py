@@ -337,7 +337,9 @@ class Terminal(io.StringIO):
         return True
 
 
-LINE = re.compile(r"Epoch \d/2: 6 steps in [\d.]+ s, [\d.]+ samples/s, batches=6, loss=21, samples=43, val_batches=6, .*")
+LINE = re.compile(
+    r"Epoch \d/2: 6 steps in [\d.]+ s, [\d.]+ samples/s, batches=6, loss=21, samples=43, val_batches=6, .*"
+)
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2, "auto"])
