@@ -15,6 +15,7 @@ from engine.description import described
 from engine.evaluation import Evaluation
 from engine.hooks import Hooks
 from engine.loops import Loops
+from engine.optimizers import optimizer_of
 from engine.phase import Phase
 from engine.prediction import Prediction
 from engine.run_directory import RunDirectory
@@ -121,7 +122,7 @@ class Assembly:
     def transaction(self) -> Iterator[None]:
         """See `Trainer.transaction`."""
         state, model = State.of(self.task.variables()), self.task.model
-        optimizer, flags = model.optimizer, {name: getattr(model, name, False) for name in _FLAGS}
+        optimizer, flags = optimizer_of(model), {name: getattr(model, name, False) for name in _FLAGS}
         self._transactions.append(state)
         try:
             yield
@@ -130,12 +131,12 @@ class Assembly:
             state.restore()
             for name, value in flags.items():
                 setattr(model, name, value)
-        if len(state.variables) < len(self.task.variables()) and model.optimizer is optimizer:
+        if len(state.variables) < len(self.task.variables()) and optimizer_of(model) is optimizer:
             _warn(
                 "The model was built inside the transaction, and not by its Trainer: what was made then stays as it "
                 "is. Build the model before, by calling it once."
             )
-        if model.optimizer is not optimizer:
+        if optimizer_of(model) is not optimizer:
             _warn(
                 "The model was compiled inside the transaction, which is not undone: it has the new optimizer, and "
                 "what that has learned. Compile it before, or again."

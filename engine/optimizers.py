@@ -17,6 +17,11 @@ def unscaled(optimizer: Any) -> Any:
     return optimizer.inner_optimizer if is_scaled else optimizer
 
 
+def optimizer_of(model: keras.layers.Layer) -> Any:
+    """What a model was compiled with; None of one that was not, which has no such attribute."""
+    return getattr(model, "optimizer", None)
+
+
 def parts_of(optimizer: Any) -> list[keras.optimizers.Optimizer]:
     """The optimizers that update weights: those of a `MultiOptimizer`, or the one; none of None."""
     optimizer = unscaled(optimizer)

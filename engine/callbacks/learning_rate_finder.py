@@ -12,6 +12,7 @@ from engine.callbacks.rates import Rate, rates_of
 from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.hooks import Callback, StepSchedule, Watch
+from engine.optimizers import optimizer_of
 from engine.state import State
 
 _SMOOTHING = 0.9  # a loss of the curve is the mean of about the last ten
@@ -177,11 +178,11 @@ class LearningRateFinder(Callback):
         return float(self.min_rate * (self.max_rate / self.min_rate) ** share)
 
     def _only_rate(self) -> Rate:
-        rates = rates_of(self.model.optimizer)
+        rates = rates_of(optimizer_of(self.model))
         if len(rates) > 1 or rates[0].is_factor:
             raise ConfigError(
                 "LearningRateFinder needs an optimizer with one learning rate that can be set, but "
-                f"{type(self.model.optimizer).__name__} has a LearningRateSchedule or several rates. Search with a "
+                f"{type(optimizer_of(self.model)).__name__} has a LearningRateSchedule or several rates. Search with a "
                 "plain one, such as Adam(1e-3)."
             )
         return rates[0]

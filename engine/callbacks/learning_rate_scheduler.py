@@ -10,6 +10,7 @@ from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.hooks import Callback, SavedState
 from engine.hooks.callback import StepSchedule
+from engine.optimizers import optimizer_of
 
 
 class LearningRateScheduler(Callback):
@@ -50,7 +51,7 @@ class LearningRateScheduler(Callback):
     def step_schedules(self) -> list[StepSchedule]:
         """With `per_step`, each optimizer's rate; puts a factor on the schedule that the optimizer may have."""
         self._factors.open(self.model)
-        rates = rates_of(self.model.optimizer) if self.per_step else []
+        rates = rates_of(optimizer_of(self.model)) if self.per_step else []
         return [(rate.variable, self._rate_of_step) for rate in rates]
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -63,7 +64,7 @@ class LearningRateScheduler(Callback):
         self._factors.open(self.model)  # another callback may have compiled the model anew
         if self.per_step and not self.verbose:
             return
-        for rate in rates_of(self.model.optimizer):
+        for rate in rates_of(optimizer_of(self.model)):
             value = self._rate_of_epoch(epoch, rate.get())
             if not self.per_step:
                 rate.set(value)
@@ -75,7 +76,7 @@ class LearningRateScheduler(Callback):
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Under `model.fit`, sets the rate of the step; a Trainer does it itself."""
         if self.per_step and not self.in_trainer:
-            for rate in rates_of(self.model.optimizer):
+            for rate in rates_of(optimizer_of(self.model)):
                 rate.set(self._rate_of_step(self._steps_before + batch))
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
@@ -86,7 +87,7 @@ class LearningRateScheduler(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Adds the rate to the logs."""
         self._steps_before = self._steps
-        log_rates(self.model.optimizer, logs)
+        log_rates(optimizer_of(self.model), logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Takes the factor out again."""

@@ -24,7 +24,7 @@ import keras
 from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.hooks import SavedState
-from engine.optimizers import parts_of, rate_source, unscaled
+from engine.optimizers import optimizer_of, parts_of, rate_source, unscaled
 
 
 @keras.saving.register_keras_serializable("engine")
@@ -113,9 +113,8 @@ class Factors:
         Args:
             model: Compiled; its step is not traced yet, or will be traced anew.
         """
-        found = [
-            part for part in parts_of(model.optimizer) if not isinstance(rate_source(part), (keras.Variable, Scaled))
-        ]
+        parts = parts_of(optimizer_of(model))
+        found = [part for part in parts if not isinstance(rate_source(part), (keras.Variable, Scaled))]
         for part in found:
             part.learning_rate = Scaled(rate_source(part))
         self._model, self._opened = model, [*self._opened, *found]
@@ -156,16 +155,22 @@ class Factors:
             rate.set(value)
 
     def _rates(self) -> list[Rate]:
-        return [] if self._model is None else [rate for rate in rates_of(self._model.optimizer) if rate.is_factor]
+        return [] if self._model is None else [rate for rate in rates_of(optimizer_of(self._model)) if rate.is_factor]
 
 
-def rates_of(optimizer: keras.optimizers.Optimizer) -> list[Rate]:
+def rates_of(optimizer: keras.optimizers.Optimizer | None) -> list[Rate]:
     """Every rate of an optimizer.
 
     Raises:
-        ConfigError: A `MultiOptimizer` does not know its optimizers yet, as its function has not been asked.
+        ConfigError: There is none; or a `MultiOptimizer` does not know its optimizers yet, as its function has not been
+            asked.
     """
     parts = parts_of(optimizer)
+    if optimizer is None:
+        raise ConfigError(
+            "The model was not compiled with an optimizer, whose learning rate a callback could see and change. "
+            "Compile the `model` of a Task with the optimizer that trains it: model.compile(keras.optimizers.Adam())."
+        )
     if not parts:
         raise ConfigError(_too_late(optimizer.name))
     if isinstance(unscaled(optimizer), keras.optimizers.MultiOptimizer):
@@ -173,7 +178,7 @@ def rates_of(optimizer: keras.optimizers.Optimizer) -> list[Rate]:
     return [Rate("learning_rate", "", part) for part in parts]
 
 
-def log_rates(optimizer: keras.optimizers.Optimizer, logs: Logs | None) -> None:
+def log_rates(optimizer: keras.optimizers.Optimizer | None, logs: Logs | None) -> None:
     """Puts the rates into the logs of an epoch, named as Keras names them."""
     if logs is not None:
         logs.update({rate.log_name: rate.effective() for rate in rates_of(optimizer)})

@@ -10,6 +10,7 @@ from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.hooks import Callback, SavedState
 from engine.hooks.callback import StepSchedule
+from engine.optimizers import optimizer_of
 
 
 class ReduceLROnPlateau(Callback):
@@ -84,7 +85,7 @@ class ReduceLROnPlateau(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Adds the rate to the logs, and lowers it if it is time."""
-        log_rates(self.model.optimizer, logs)
+        log_rates(optimizer_of(self.model), logs)
         self._monitor = self._monitor.resolved(self.model)
         value = self._monitor.value(logs or {})
         if value is None:
@@ -129,7 +130,7 @@ class ReduceLROnPlateau(Callback):
 
     def _reduce(self, epoch: int) -> bool:
         """Whether any rate could be lowered; all are tried."""
-        lowered = [self._reduce_one(rate, epoch) for rate in rates_of(self.model.optimizer)]
+        lowered = [self._reduce_one(rate, epoch) for rate in rates_of(optimizer_of(self.model))]
         return any(lowered)
 
     def _reduce_one(self, rate: Rate, epoch: int) -> bool:

@@ -8,7 +8,7 @@ from engine.callbacks.rates import number
 from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.hooks import Callback, SavedState
-from engine.optimizers import parts_of
+from engine.optimizers import optimizer_of, parts_of
 
 
 class SwapEMAWeights(Callback):
@@ -93,7 +93,7 @@ class SwapEMAWeights(Callback):
             self._is_between_epochs = True
 
     def _check(self) -> None:
-        parts = parts_of(self.model.optimizer)
+        parts = parts_of(optimizer_of(self.model))
         if not any(part.use_ema for part in parts):
             names = ", ".join(type(part).__name__ for part in parts) or "no optimizer"
             raise ConfigError(
@@ -118,7 +118,7 @@ class SwapEMAWeights(Callback):
     def _averages(self) -> list[tuple[Any, Any]]:
         """Each variable with its average; those of an optimizer without a step would be zeros."""
         pairs: list[tuple[Any, Any]] = []
-        for part in parts_of(self.model.optimizer):
+        for part in parts_of(optimizer_of(self.model)):
             if part.use_ema and part.built and number(part.iterations) > 0:
                 pairs += zip(part._trainable_variables, part._model_variables_moving_average, strict=True)
         return [(variable, average) for variable, average in pairs if average is not None]

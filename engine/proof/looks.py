@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from engine.columns import Logs
 from engine.hooks.states import get_states
+from engine.optimizers import optimizer_of
 from engine.state import Generators
 
 _SHORT = 60  # characters
@@ -134,20 +135,24 @@ def _free(name: str, taken: dict[str, str]) -> str:
     return name if name not in taken else f"{name} ({sum(key.startswith(name) for key in taken) + 1})"
 
 
+def _path(variable: Any) -> str:
+    return str(getattr(variable, "path", variable.name))  # of a tf.Variable there is no path
+
+
 def _labels(model: keras.Model, variables: Sequence[Any]) -> dict[int, tuple[int, str, Any]]:
     """Of each variable, by its id: its place in the order, its name in words, and the variable."""
     seeds = dict(_seeds(model))
-    optimizer = [] if model.optimizer is None else model.optimizer.variables
+    optimizer = [] if (own := optimizer_of(model)) is None else own.variables
     found: dict[int, tuple[int, str, Any]] = {}
     for variable in optimizer:
-        found[id(variable)] = (2, f"optimizer variable '{variable.path}'", variable)
+        found[id(variable)] = (2, f"optimizer variable '{_path(variable)}'", variable)
     for variable in model.metrics_variables:
-        found[id(variable)] = (3, f"metric variable '{variable.path}'", variable)
+        found[id(variable)] = (3, f"metric variable '{_path(variable)}'", variable)
     for variable in (*model.variables, *variables):
         if id(variable) in seeds:
             found[id(variable)] = (0, seeds[id(variable)], variable)
         else:
-            found.setdefault(id(variable), (1, f"variable '{variable.path}'", variable))
+            found.setdefault(id(variable), (1, f"variable '{_path(variable)}'", variable))
     return found
 
 
