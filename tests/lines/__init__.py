@@ -1,5 +1,5 @@
-"""The same trainings three times: with this package, with Keras alone, with PyTorch Lightning; `tests.lines_page` counts.
+"""The same trainings three times: by this package, by Keras alone, by PyTorch Lightning; `tests.lines_page` counts them.
 
-Each file holds the training logic and one function `train` that a person calls with networks and data. The files of
-Lightning need an environment of their own, and say nothing to the other tests: see `tests/lines/run_lightning.py`.
+Each file holds the training logic and a function `train`, which a person calls with networks and data. What Lightning's
+files need is no part of this project's environment: see `tests/lines/run_lightning.py`.
 """

@@ -9,12 +9,13 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 
 class GAN(lightning.LightningModule):
-    def __init__(self, generator, critic, noise_size):
+    def __init__(self, generator, critic, noise_size, penalty=0.1):
         super().__init__()
         self.automatic_optimization = False  # there are two optimizers
         self.generator = generator
         self.critic = critic
         self.noise_size = noise_size
+        self.penalty = penalty
         self.random = torch.Generator().manual_seed(1)
 
     def configure_optimizers(self):
@@ -24,18 +25,21 @@ class GAN(lightning.LightningModule):
         (images,) = batch
         generator_optimizer, critic_optimizer = self.optimizers()
         fakes = self.generator(torch.randn(len(images), self.noise_size, generator=self.random).to(self.device))
-        on_real, on_fake = self.critic(images), self.critic(fakes.detach())
+        on_real, on_fake = self.critic(images.requires_grad_()), self.critic(fakes.detach())
         real = binary_cross_entropy_with_logits(on_real, torch.ones_like(on_real))
         fake = binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
-        self.update(critic_optimizer, real + fake)
+        (slopes,) = torch.autograd.grad(on_real.sum(), images, create_graph=True)
+        slope = slopes.square().flatten(1).sum(dim=1).mean()
+        critic_loss = real + fake + self.penalty / 2 * slope
+        self.update(critic_optimizer, critic_loss)
         self.toggle_optimizer(generator_optimizer)
         on_fake = self.critic(fakes)
-        fooling = binary_cross_entropy_with_logits(on_fake, torch.ones_like(on_fake))
-        self.update(generator_optimizer, fooling)
+        generator_loss = binary_cross_entropy_with_logits(on_fake, torch.ones_like(on_fake))
+        self.update(generator_optimizer, generator_loss)
         self.untoggle_optimizer(generator_optimizer)
-        values = {"critic_loss": real + fake, "critic_loss/real": real, "critic_loss/fake": fake}
-        values |= {"generator_loss": fooling}
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(images))
+        values = {"critic_loss": critic_loss, "critic_loss/real": real, "critic_loss/fake": fake}
+        values |= {"critic_loss/slope": slope, "generator_loss": generator_loss}
+        self.log_dict(values, on_step=False, on_epoch=True)
 
     def update(self, optimizer, loss):
         optimizer.zero_grad()
@@ -51,7 +55,7 @@ class GAN(lightning.LightningModule):
 
 def train(generator, critic, noise_size, images, directory, *, epochs=80):
     loader = StatefulDataLoader(TensorDataset(images), batch_size=64, shuffle=True)
-    checkpoints = ModelCheckpoint(directory, every_n_train_steps=100, save_last=True)
+    checkpoints = ModelCheckpoint(directory, every_n_train_steps=200, save_last=True)  # two updates a batch
     trainer = lightning.Trainer(max_epochs=epochs, default_root_dir=directory, callbacks=[checkpoints])
     trainer.fit(GAN(generator, critic, noise_size), loader, ckpt_path="last")
     return trainer
