@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from zoo import Arena, VariationalAutoencoder
 
+IMAGE = (4, 4, 1)
+
 
 class Countdown(keras.layers.Layer):
     """Hands on what it gets, and at its n-th call kills the process, when what is being written is on the disk."""
@@ -47,6 +49,7 @@ class Setting:
         steps: In an epoch.
         epochs: How many.
         kill_after: Steps after which the process is killed; None: it is not.
+        is_one_image: Whether all images are the same, so that their order makes no difference.
     """
 
     tool: str
@@ -54,56 +57,69 @@ class Setting:
     steps: int
     epochs: int
     kill_after: int | None = None
+    is_one_image: bool = False
 
     def images(self, batch_size):
         """As many as an epoch needs."""
-        return np.random.default_rng(1).random((self.steps * batch_size, 4, 4, 1), np.float32)
+        images = np.random.default_rng(1).random((self.steps * batch_size, *IMAGE), np.float32)
+        return np.broadcast_to(images[:1], images.shape).copy() if self.is_one_image else images
 
     def labels(self, batch_size):
         """Of three classes."""
         return np.random.default_rng(2).integers(0, 3, self.steps * batch_size)
 
-    def dense(self, size, units, activation=None, *, calls_per_step=None):
-        """A network of one layer, which kills the process if it is to be, and if it is told how often it is called."""
-        countdown = []
-        if calls_per_step is not None and self.kill_after is not None:
-            countdown = [Countdown(calls_per_step * self.kill_after)]
-        shape = (size,) if isinstance(size, int) else size
-        return keras.Sequential(
-            [keras.Input(shape), *countdown, keras.layers.Flatten(), keras.layers.Dense(units, activation)]
-        )
+    def countdown(self, calls_per_step):
+        """A layer that kills the process if it is to be, once it was called often enough; else it does nothing."""
+        return keras.layers.Identity() if self.kill_after is None else Countdown(calls_per_step * self.kill_after)
+
+
+def dense(shape, units, activation=None, *, first=()):
+    """A network of one layer that has weights, behind those that come first."""
+    return keras.Sequential([keras.Input(shape), *first, keras.layers.Flatten(), keras.layers.Dense(units, activation)])
 
 
 def gan(train, setting):
-    generator = setting.dense(4, 16, "sigmoid", calls_per_step=1)
-    generator.add(keras.layers.Reshape((4, 4, 1)))
-    critic = setting.dense((4, 4, 1), 1)
-    return train(generator, critic, setting.images(64), setting.directory, epochs=setting.epochs), [generator, critic]
+    generator = dense((4,), 16, "sigmoid", first=[setting.countdown(1)])
+    generator.add(keras.layers.Reshape(IMAGE))
+    critic = dense(IMAGE, 1)
+    history = train(generator, critic, setting.images(64), setting.directory, epochs=setting.epochs)
+    return history, [generator, critic]
+
+
+class Autoencoder(VariationalAutoencoder):
+    """The zoo's, of the smallest size, with a layer before it."""
+
+    def __init__(self, first):
+        super().__init__(IMAGE, code_size=2)
+        self.first = first
+
+    def call(self, images, noise=None):
+        """Pictures from codes."""
+        return super().call(self.first(images), noise)
 
 
 def vae(train, setting):
-    model = VariationalAutoencoder((4, 4, 1), code_size=2)
-    model.encoder = setting.dense((4, 4, 1), 4, calls_per_step=1)
-    model.decoder = setting.dense(2, 16, "sigmoid")
-    model.decoder.add(keras.layers.Reshape((4, 4, 1)))
-    networks = (model,) if setting.tool == "ours" else (model.encoder, model.decoder)
+    model = Autoencoder(setting.countdown(1))
+    model(np.zeros((1, *IMAGE), np.float32))
+    networks = (model,)
+    if setting.tool == "keras":
+        networks = keras.Sequential([keras.Input(IMAGE), model.first, model.encoder]), model.decoder
     images = setting.images(64)
     history = train(*networks, images, images[:64], setting.directory, epochs=setting.epochs)
     return history, [model.encoder, model.decoder]
 
 
 def distillation(train, setting):
-    student = setting.dense((4, 4, 1), 3, "softmax", calls_per_step=1)
-    teacher = setting.dense((4, 4, 1), 3, "softmax")
+    student, teacher = dense(IMAGE, 3, "softmax", first=[setting.countdown(1)]), dense(IMAGE, 3, "softmax")
     data = setting.images(64), setting.labels(64)
     few = tuple(array[:64] for array in data)
     return train(student, teacher, data, few, setting.directory, epochs=setting.epochs), [student]
 
 
 def contrastive(train, setting):
-    network = setting.dense((4, 4, 1), 4, calls_per_step=2)
-    encoder = keras.Model(network.inputs, network.layers[-2].output)
-    networks = (encoder, network) if setting.tool == "ours" else (network,)
+    network = dense(IMAGE, 4, first=[setting.countdown(2)])
+    networks = (keras.Model(network.inputs, network.layers[-2].output), network)
+    networks = networks if setting.tool == "ours" else (network,)
     history = train(*networks, noisy, setting.images(256), setting.directory, epochs=setting.epochs)
     return history, [network]
 
@@ -114,26 +130,27 @@ def noisy(images, seeds):
 
 
 def fine_tuning(train, setting):
-    features = setting.dense((4, 4, 1), 8, "relu", calls_per_step=1)
-    features.add(keras.layers.BatchNormalization())
-    features = keras.Model(features.inputs, features.outputs)
+    inputs = keras.Input(IMAGE)
+    x = keras.layers.Flatten()(setting.countdown(1)(inputs))
+    x = keras.layers.Dense(8, "relu")(x)
+    last = keras.layers.Dense(8, "relu")
+    features = keras.Model(inputs, keras.layers.BatchNormalization()(last(x)))
     data = setting.images(32), setting.labels(32)
     few = tuple(array[:32] for array in data)
-    last = next(layer.name for layer in features.layers if isinstance(layer, keras.layers.Dense))
-    histories = train(features, 3, data, few, setting.directory, from_layer=last, epochs=setting.epochs)
+    histories = train(features, 3, data, few, setting.directory, from_layer=last.name, epochs=setting.epochs)
     return histories[-1], [features]
 
 
 def reinforce(train, setting):
-    return _learn_to_act(train, setting, calls_per_step=1)
+    return learn_to_act(train, setting, calls_per_step=1)
 
 
 def ppo(train, setting):
-    return _learn_to_act(train, setting, calls_per_step=2 + 6)
+    return learn_to_act(train, setting, calls_per_step=2 + 6)
 
 
-def _learn_to_act(train, setting, *, calls_per_step):
-    policy, judge = setting.dense(4, 2), setting.dense(4, 1, calls_per_step=calls_per_step)
+def learn_to_act(train, setting, *, calls_per_step):
+    policy, judge = dense((4,), 2), dense((4,), 1, first=[setting.countdown(calls_per_step)])
     arena = Arena(lambda: gymnasium.make("CartPole-v1"), max_steps=12)
     seeds = np.arange(setting.steps * 10)
     history = train(policy, judge, arena, seeds, seeds[:10], setting.directory, epochs=setting.epochs)

@@ -20,12 +20,13 @@ class Distiller(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         taught = self.teacher(x, training=False)
-        soft = keras.losses.kl_divergence(self.softened(taught), self.softened(y_pred))
-        hard = keras.losses.sparse_categorical_crossentropy(y, y_pred)
+        divergence = keras.losses.kl_divergence(self.softened(taught), self.softened(y_pred))
+        soft = (1 - self.label_weight) * self.temperature**2 * divergence
+        hard = self.label_weight * keras.losses.sparse_categorical_crossentropy(y, y_pred)
         agreement = ops.argmax(y_pred, axis=-1) == ops.argmax(taught, axis=-1)
         for mean, values in zip(self.means.values(), (soft, hard, agreement), strict=True):
             mean.update_state(values)
-        return (1 - self.label_weight) * self.temperature**2 * ops.mean(soft) + self.label_weight * ops.mean(hard)
+        return ops.mean(soft + hard)
 
     def softened(self, probabilities):
         return ops.softmax(ops.log(ops.maximum(probabilities, 1e-37)) / self.temperature)

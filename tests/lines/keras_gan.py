@@ -30,10 +30,11 @@ class GAN(keras.Model):
             with tf.GradientTape() as inner:
                 inner.watch(images)
                 on_real = self.critic(images, training=True)
-            slope = tf.reduce_mean(tf.reduce_sum(inner.gradient(on_real, images) ** 2, axis=(1, 2, 3)))
+            slopes = tf.reduce_sum(inner.gradient(on_real, images) ** 2, axis=(1, 2, 3))
+            slope = self.penalty / 2 * tf.reduce_mean(slopes)
             on_fake = self.critic(fakes, training=True)
             real, fake = LOSS(tf.ones_like(on_real), on_real), LOSS(tf.zeros_like(on_fake), on_fake)
-            critic_loss = real + fake + self.penalty / 2 * slope
+            critic_loss = real + fake + slope
             generator_loss = LOSS(tf.ones_like(on_fake), on_fake)
         weights = self.critic.trainable_weights
         self.critic_optimizer.apply(tape.gradient(critic_loss, weights), weights)

@@ -28,9 +28,10 @@ class Distiller(lightning.LightningModule):
     def compare(self, batch, prefix):
         images, labels = batch
         taught, learnt = self.teacher(images), self.student(images)
-        soft = kl_div(self.softened(learnt), self.softened(taught), reduction="batchmean", log_target=True)
-        hard = nll_loss(learnt.clamp_min(1e-37).log(), labels)
-        loss = (1 - self.label_weight) * self.temperature**2 * soft + self.label_weight * hard
+        divergence = kl_div(self.softened(learnt), self.softened(taught), reduction="batchmean", log_target=True)
+        soft = (1 - self.label_weight) * self.temperature**2 * divergence
+        hard = self.label_weight * nll_loss(learnt.clamp_min(1e-37).log(), labels)
+        loss = soft + hard
         found = learnt.argmax(dim=-1)
         agreement = (found == taught.argmax(dim=-1)).float().mean()
         values = {"loss": loss, "loss/teacher": soft, "loss/labels": hard, "agreement": agreement}

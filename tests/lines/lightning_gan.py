@@ -29,8 +29,8 @@ class GAN(lightning.LightningModule):
         real = binary_cross_entropy_with_logits(on_real, torch.ones_like(on_real))
         fake = binary_cross_entropy_with_logits(on_fake, torch.zeros_like(on_fake))
         (slopes,) = torch.autograd.grad(on_real.sum(), images, create_graph=True)
-        slope = slopes.square().flatten(1).sum(dim=1).mean()
-        critic_loss = real + fake + self.penalty / 2 * slope
+        slope = self.penalty / 2 * slopes.square().flatten(1).sum(dim=1).mean()
+        critic_loss = real + fake + slope
         self.update(critic_optimizer, critic_loss)
         self.toggle_optimizer(generator_optimizer)
         on_fake = self.critic(fakes)

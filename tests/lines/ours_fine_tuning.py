@@ -7,7 +7,7 @@ from engine import Checkpointer, Every, Trainer
 
 def train(features, num_classes, data, validation_data, directory, *, from_layer, epochs=30):
     features.trainable = False
-    probabilities = keras.layers.Dense(num_classes, activation="softmax")(features(features.inputs))
+    probabilities = keras.layers.Dense(num_classes, activation="softmax")(features.output)
     model = keras.Model(features.inputs, probabilities)
     head = fit(model, 1e-2, data, validation_data, directory / "head", epochs=epochs)
     features.trainable, names = True, [layer.name for layer in features.layers]

@@ -1,7 +1,7 @@
 """Which trainings end as if they had not been killed in the middle of an epoch; `python -m tests.lines.resumed` tries.
 
 Each is run three times by this package and three times by Keras, in processes of their own: whole, killed after 140 of
-the 150 steps of its first epoch, and resumed. What is compared, to the bit: the weights, and the last epoch's logs.
+the 150 steps of its last epoch, and resumed. What is compared, to the bit: the weights, and the last epoch's logs.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ def main():
 
 def try_it(tool, name, directory):
     train(tool, name, directory / "whole", 0)
-    train(tool, name, directory / "cut", 140)
+    train(tool, name, directory / "cut", 150 + 140)
     train(tool, name, directory / "cut", 0)
     whole, again = (np.load(directory / run / "end.npz") for run in ("whole", "cut"))
     for kind in ("weights", "logs"):
