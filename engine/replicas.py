@@ -10,7 +10,7 @@ valid = replicas.total(tf.reduce_sum(mask))                                     
 ```
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -33,7 +33,18 @@ def gathered(rows: tf.Tensor) -> tf.Tensor:
     """The rows of all replicas, one behind the other, (whole batch, ...); gradients go back to whose they are."""
     if number() == 1:
         return rows
-    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+    if _is_spread():
+        return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+    size = tf.shape(rows)[0]
+    begin = first_row(size)
+
+    def gather(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return _together(tf.add_n, upstream)[begin : begin + size]
+
+        return _together(_concatenated, rows), gradient
+
+    return tf.custom_gradient(gather)(rows)
 
 
 def first_row(size: tf.Tensor) -> tf.Tensor:
@@ -42,9 +53,30 @@ def first_row(size: tf.Tensor) -> tf.Tensor:
     Args:
         size: How many they are, int32, a scalar.
     """
-    sizes = gathered(tf.reshape(size, [1]))
-    own = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
-    return tf.reduce_sum(tf.where(tf.range(tf.size(sizes)) < own, sizes, 0))
+    context, own = tf.distribute.get_replica_context(), tf.reshape(size, [1])
+    sizes = context.all_gather(own, axis=0) if _is_spread() else _together(_concatenated, own)
+    index = tf.cast(context.replica_id_in_sync_group, tf.int32)
+    return tf.reduce_sum(tf.where(tf.range(tf.size(sizes)) < index, sizes, 0))
+
+
+def _is_spread() -> bool:
+    """Whether there are replicas in other processes."""
+    return len(tf.distribute.get_strategy().extended.worker_devices) < number()
+
+
+def _together(combine: Callable[[Sequence[tf.Tensor]], tf.Tensor], tensor: tf.Tensor) -> tf.Tensor:
+    """What a function makes of the tensors of all replicas of this process, in their order; the same for each.
+
+    Without TensorFlow's collective operations. These must keep their shape as long as a compiled loop runs, and fail
+    ("Shape mismatch in the collective instance") at the first batch of another size, such as an epoch's last one.
+    """
+    return tf.distribute.get_replica_context().merge_call(
+        lambda strategy, values: combine(strategy.experimental_local_results(values)), args=(tensor,)
+    )
+
+
+def _concatenated(parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat(parts, axis=0)
 
 
 def drawn(draw: Callable[[tf.Tensor], Any], size: tf.Tensor) -> Any:

@@ -103,6 +103,20 @@ def load(source: str) -> Splits:
     raise DataError(f"data is {source!r}, but 'digits', 'mnist' or the path of an .npz file was expected.")
 
 
+def load_or_exit(source: str) -> Splits:
+    """Loads like `load`, and says what there is; or ends the program with the reason why not, in one line."""
+    try:
+        splits = load(source)
+    except DataError as error:
+        raise SystemExit(str(error)) from error
+    height, width, _ = splits.train.pixels.shape[1:]
+    print(
+        f"{source}: {len(splits.train):,} images to train, {len(splits.validation):,} to validate, "
+        f"{len(splits.test):,} to test, {height}x{width} pixels, {splits.num_classes} classes."
+    )
+    return splits
+
+
 def _digits() -> Splits:
     digits = load_digits()
     small = np.asarray(digits.images[..., np.newaxis] / 16, np.float32)  # (1797, 8, 8, 1)

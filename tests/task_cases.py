@@ -5,12 +5,31 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import gymnasium
 import keras
 import numpy as np
 import tensorflow as tf
 
 from engine import Task, Trainer, losses, replicas
 from tests.helpers import samples
+from zoo import (
+    GAN,
+    PPO,
+    Arena,
+    Distillation,
+    Reinforce,
+    SimCLR,
+    VariationalAutoencoder,
+    VariationalInference,
+    dense_student,
+    fine_tuned,
+    policy_network,
+    small_critic,
+    small_encoder,
+    small_generator,
+    value_network,
+    with_projection_head,
+)
 
 NUM_SAMPLES = 22  # of 6 at a time: four steps, the last of four samples
 
@@ -83,10 +102,93 @@ def stepped() -> keras.Model:
     return model
 
 
+def images_and_labels() -> dict[str, Any]:
+    """Small images of three classes."""
+    x, _ = samples(NUM_SAMPLES, shape=(2, 2, 1))
+    return {"x": x, "y": np.arange(NUM_SAMPLES) % 3, "batch_size": 6}
+
+
+def trained() -> keras.Sequential:
+    """A classifier with what a teacher and frozen features must not do: drop, and count statistics."""
+    return keras.Sequential([
+        keras.Input((2, 2, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(3, activation="softmax"),
+    ])  # fmt: skip
+
+
+def distillation() -> Task:
+    """A student that has a regularizer."""
+    student = dense_student(3, (2, 2, 1), units=4)
+    student.layers[-1].kernel_regularizer = keras.regularizers.L2(0.01)
+    student.compile(keras.optimizers.Adam(0.01))
+    return Distillation(student, trained())
+
+
+def partly_frozen() -> keras.Model:
+    """A new head, and features that learn from their batch normalisation on."""
+    model = fine_tuned(trained(), 3)
+    model.unfreeze(model.features.layers[-2].name)
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    return model
+
+
+def contrastive() -> Task:
+    """Views drawn for the whole batch, and a loss that compares each with those of all replicas."""
+    encoder = small_encoder((6, 6, 1), width=8)
+    network = with_projection_head(encoder, width=8, size=4)
+    network.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    return SimCLR(network, encoder)
+
+
+def player(task: Callable[..., Task], **options: Any) -> Task:
+    """A policy and a value function that learn by playing."""
+    arena = Arena(lambda: gymnasium.make("CartPole-v1"), max_steps=20)
+    models = policy_network((4,), 2, units=8), value_network((4,), units=8)
+    for model in models:
+        model.compile(keras.optimizers.Adam(0.001))
+    return task(*models, arena=arena, **options)
+
+
+IMAGE_SHAPE = (8, 8, 1)
+
+
+def images() -> dict[str, Any]:
+    """Pictures alone, without labels."""
+    return {"x": np.random.default_rng(0).random((NUM_SAMPLES, *IMAGE_SHAPE), np.float32), "batch_size": 6}
+
+
+def gan() -> Task:
+    """The one of the zoo."""
+    generator, critic = small_generator(IMAGE_SHAPE, noise_size=3), small_critic(IMAGE_SHAPE)
+    generator.compile(keras.optimizers.SGD(0.1, momentum=0.5))
+    critic.compile(keras.optimizers.SGD(0.05, momentum=0.5))
+    return GAN(generator, critic)
+
+
+def autoencoder() -> Task:
+    """The variational one of the zoo."""
+    model = VariationalAutoencoder(IMAGE_SHAPE, code_size=3)
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.5))
+    return VariationalInference(model)
+
+
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
+    # Of two replicas, one has three images of a batch and the other two.
+    "contrastive": TaskCase(contrastive, data=lambda: {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
+    "distillation": TaskCase(distillation, images_and_labels),
+    "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),
+    "fine-tuning": TaskCase(partly_frozen, images_and_labels),
+    "REINFORCE": TaskCase(lambda: player(Reinforce), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "PPO": TaskCase(lambda: player(PPO, num_updates=2), lambda: {"x": np.arange(NUM_SAMPLES), "batch_size": 6}),
+    "a GAN": TaskCase(gan, images),
+    "a variational auto-encoder": TaskCase(autoencoder, images),
 }
 
 

@@ -142,27 +142,25 @@ class Loop:
             packed = tf.concat([size, tf.math.divide_no_nan(totals, weights), weights], 0)
         behind = self.behind()
         fault = None if self.guard is None else self.guard.look_after(_named(packed[1 : 1 + width], layout), before)
-        results = {name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()}
-        standing = {name: tf.cast(value, packed.dtype) for name, (value, _) in sorted(_checked(results).items())}
-        if twice := layout.keys() & {*standing, *behind}:
+        standing = _checked({name: (tf.convert_to_tensor(value), None) for name, value in self.results().items()})
+        more = behind | dict(sorted(standing.items()))
+        if twice := layout.keys() & more.keys():
             raise StepError(f"A value of the step and a metric are both called {min(twice)!r}. Rename one of them.")
-        layout |= dict.fromkeys(behind, (True, ()))
-        layout |= {name: (False, tuple(value.shape)) for name, value in standing.items()}
-        self._note(layout)
-        if not behind and not standing and fault is None:
-            return packed
+        self._note(layout | {name: _layout_of(value, weight) for name, (value, weight) in more.items()})
+        return packed if not more and fault is None else self._with(packed, width, more, fault)
+
+    def _with(
+        self, packed: tf.Tensor, width: int, more: dict[str, tuple[Any, Any]], fault: tf.Tensor | None
+    ) -> tf.Tensor:
+        """A row with further values and their weights, and with what the guard found."""
         head, weights = tf.split(packed, [1 + width, width])
-        others = [*(tf.cast(value, packed.dtype) for value, _ in behind.values()), *standing.values()]
-        their_weights = [
-            *(tf.cast(weight, packed.dtype) for _, weight in behind.values()),
-            *map(tf.ones_like, standing.values()),
-        ]
-        parts = [head, *_flats(others), weights, *_flats(their_weights)]
-        if fault is None:
-            return tf.concat(parts, 0)
-        if self.guard is not None and self.guard.leaves_out:
-            parts[-2 if others else -1] = tf.where(fault > 0, tf.zeros_like(weights), weights)
-        return tf.concat([*parts, [tf.cast(fault, head.dtype)]], 0)
+        if fault is not None and self.guard is not None and self.guard.leaves_out:
+            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
+        others = [tf.cast(value, packed.dtype) for value, _ in more.values()]
+        pairs = zip(others, more.values(), strict=True)
+        own = [tf.ones_like(value) if weight is None else tf.cast(weight, packed.dtype) for value, (_, weight) in pairs]
+        found = [] if fault is None else [tf.cast(fault, packed.dtype)[tf.newaxis]]
+        return tf.concat([head, *_flats(others), weights, *_flats(own), *found], 0)
 
     def _note(self, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> None:
         """Notes what the columns mean, which must be the same for every step."""
@@ -184,7 +182,7 @@ class Loop:
         values, weights = [], []
         for name, value in sorted(_checked(self.step(batch)).items()):
             given, weight = value if isinstance(value, tuple) else (value, size)
-            layout[name] = (weight is not None, tuple(np.shape(given)))
+            layout[name] = _layout_of(given, weight)
             values.append(tf.cast(given, row_dtype()))
             weights.append(tf.ones(np.shape(given), row_dtype()) if weight is None else tf.cast(weight, row_dtype()))
         if self.strategy.num_replicas_in_sync > 1:
@@ -195,6 +193,11 @@ class Loop:
 def _entries(schedule: Any, done: tf.Tensor) -> list[tf.Tensor]:
     """The values of a schedule for one step; none without a schedule."""
     return [] if schedule is None else tf.unstack(schedule[done])
+
+
+def _layout_of(value: Any, weight: Any) -> tuple[bool, tuple[int, ...]]:
+    """Whether a value is averaged, and its shape."""
+    return weight is not None, tuple(np.shape(value))
 
 
 def _named(flat: tf.Tensor, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> dict[str, tf.Tensor]:

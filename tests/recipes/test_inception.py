@@ -29,6 +29,7 @@ def test_the_recipes_are_listed_without_tensorflow():
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines() == [
         "python -m recipes.callbacks    Trains a dense network on pictures of digits with the callbacks at work.",
+        "python -m recipes.cartpole    Teaches a policy to balance a pole on a cart, by REINFORCE or by PPO.",
         "python -m recipes.inception    Trains the shorter small Inception on pictures of digits, and reports on it.",
         "False",
     ]
