@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import Arena, VariationalAutoencoder
+from zoo import Arena
 
 IMAGE = (4, 4, 1)
 
@@ -86,27 +86,12 @@ def gan(train, setting):
     return history, [generator, critic]
 
 
-class Autoencoder(VariationalAutoencoder):
-    """The zoo's, of the smallest size, with a layer before it."""
-
-    def __init__(self, first):
-        super().__init__(IMAGE, code_size=2)
-        self.first = first
-
-    def call(self, images, noise=None):
-        """Pictures from codes."""
-        return super().call(self.first(images), noise)
-
-
 def vae(train, setting):
-    model = Autoencoder(setting.countdown(1))
-    model(np.zeros((1, *IMAGE), np.float32))
-    networks = (model,)
-    if setting.tool == "keras":
-        networks = keras.Sequential([keras.Input(IMAGE), model.first, model.encoder]), model.decoder
+    encoder, decoder = dense(IMAGE, 4, first=[setting.countdown(1)]), dense((2,), 16, "sigmoid")
+    decoder.add(keras.layers.Reshape(IMAGE))
     images = setting.images(64)
-    history = train(*networks, images, images[:64], setting.directory, epochs=setting.epochs)
-    return history, [model.encoder, model.decoder]
+    history = train(encoder, decoder, images, images[:64], setting.directory, epochs=setting.epochs)
+    return history, [encoder, decoder]
 
 
 def distillation(train, setting):
@@ -118,9 +103,7 @@ def distillation(train, setting):
 
 def contrastive(train, setting):
     network = dense(IMAGE, 4, first=[setting.countdown(2)])
-    networks = (keras.Model(network.inputs, network.layers[-2].output), network)
-    networks = networks if setting.tool == "ours" else (network,)
-    history = train(*networks, noisy, setting.images(256), setting.directory, epochs=setting.epochs)
+    history = train(network, noisy, setting.images(256), setting.directory, epochs=setting.epochs)
     return history, [network]
 
 

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from zoo.episodes import rewards_to_go
 
 
@@ -12,7 +13,7 @@ class Reinforce(keras.Model):
         self.baseline = baseline
         self.arena = arena
         self.discount = discount
-        names = ("return", "length", "lowest_return", "highest_return", "policy_loss", "baseline_loss")
+        names = ("return", "length", "lowest_return", "highest_return", "loss", "loss/policy", "loss/baseline")
         self.means = {name: keras.metrics.Mean(name) for name in names}
         self.built = True  # BackupAndRestore asks; both networks are
 
@@ -27,7 +28,7 @@ class Reinforce(keras.Model):
             baseline_loss = tf.reduce_mean(tf.square(surprise))
             loss = policy_loss + baseline_loss  # they share no weights: one optimizer does
         self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
-        return self.count(episodes, {"policy_loss": policy_loss, "baseline_loss": baseline_loss})
+        return self.count(episodes, {"loss": loss, "loss/policy": policy_loss, "loss/baseline": baseline_loss})
 
     def test_step(self, seeds):
         return self.count(self.arena.play(self.policy, seeds, greedy=True), {})

@@ -30,11 +30,5 @@ def train(encoder, decoder, images, validation_images, directory, *, epochs=50):
     model = VariationalAutoencoder(encoder, decoder)
     model.compile(keras.optimizers.Adam(1e-3), reconstruction, metrics=[reconstruction])
     backup = keras.callbacks.BackupAndRestore(directory, save_freq=100)
-    return model.fit(
-        images,
-        images,
-        batch_size=64,
-        epochs=epochs,
-        validation_data=(validation_images, validation_images),
-        callbacks=[backup],
-    )
+    validation = validation_images, validation_images
+    return model.fit(images, images, batch_size=64, epochs=epochs, validation_data=validation, callbacks=[backup])

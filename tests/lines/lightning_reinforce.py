@@ -29,8 +29,9 @@ class Reinforce(lightning.LightningModule):
         rarity = cross_entropy(self.policy(episodes.observations), episodes.actions, reduction="none")
         policy_loss = (rarity * standardized((worth - expected).detach())).mean()
         baseline_loss = mse_loss(expected, worth)
-        self.count(episodes, "", {"policy_loss": policy_loss, "baseline_loss": baseline_loss})
-        return policy_loss + baseline_loss  # they share no weights: one optimizer does
+        loss = policy_loss + baseline_loss  # they share no weights: one optimizer does
+        self.count(episodes, "", {"loss": loss, "loss/policy": policy_loss, "loss/baseline": baseline_loss})
+        return loss
 
     def validation_step(self, batch):
         (seeds,) = batch

@@ -8,10 +8,9 @@ resumed. What is compared, to the bit: the weights, and the last epoch's logs.
 """
 
 import contextlib
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +31,7 @@ from tests.lines import (
 )
 
 STEPS, EPOCHS, KILL_AFTER = 150, 2, 290
+FORK = multiprocessing.get_context("fork")  # one import serves all
 
 
 class Countdown(nn.Module):
@@ -140,23 +140,20 @@ def try_it(name, directory):
 
 def train(name, directory, kill_after):
     directory.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.lines.run_lightning", name, str(directory), str(kill_after)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != (-9 if kill_after else 0):
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+    process = FORK.Process(target=train_here, args=(name, directory, kill_after))
+    process.start()
+    process.join()
+    if process.exitcode != (-signal.SIGKILL if kill_after else 0):
+        raise SystemExit(f"{name}, to be killed after {kill_after} batches, ended with {process.exitcode}")
 
 
 def train_here(name, directory, kill_after):
     lightning.seed_everything(1)
-    with contextlib.chdir(directory):
-        calls = int(kill_after)
-        trainer, networks = CASES[name](lambda per_step: Countdown(calls * per_step or None), Path(directory) / "saved")
+    with contextlib.chdir(directory), open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        trainer, networks = CASES[name](lambda calls: Countdown(calls * kill_after or None), directory / "saved")
     weights = {f"{i}/{key}": value for i, network in enumerate(networks) for key, value in network.state_dict().items()}
-    torch.save({"weights": weights, "logs": dict(trainer.callback_metrics)}, Path(directory) / "end.pt")
+    torch.save({"weights": weights, "logs": dict(trainer.callback_metrics)}, directory / "end.pt")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        train_here(*sys.argv[1:])
-    else:
-        main()
+    main()
