@@ -12,6 +12,8 @@ THIRDPARTY := .venv-thirdparty/env.stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
+# Where it is set, each of the many processes of the tests compiles TensorFlow's sources anew: 7 s of CPU each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

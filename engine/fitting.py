@@ -193,7 +193,7 @@ class Fit:
     def _end_epoch(self) -> None:
         epoch, after = self.progress.epoch, self.progress.next_epoch()
         self.reader.end_epoch()
-        self.train.loops.flush()
+        self.train.flush()
         self.task.publish(self.train.means)
         self._validate_if(self.plan.is_validation_due(self.progress, after))
         self._rest = None

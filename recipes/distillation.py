@@ -29,7 +29,7 @@ from engine.callbacks import TensorBoard
 from engine.errors import DataError
 from recipes.data import Images, Splits, load
 from recipes.runs import directory_of
-from zoo import Distillation, conv_teacher, dense_student, softened
+from zoo import Distillation, dense_classifier, softened, strided_cnn
 
 LOSS = "sparse_categorical_crossentropy"
 
@@ -130,7 +130,7 @@ def lessons(train: Images, num_labelled: int, *, seed: int) -> list[Lesson]:
 def train_teacher(splits: Splits, directory: Path, *, options: Options) -> keras.Model:
     """The large network, from all the labels; leaves `teacher.keras`."""
     keras.utils.set_random_seed(0)
-    teacher = conv_teacher(splits.num_classes, splits.train.pixels.shape[1:])
+    teacher = strided_cnn(splits.num_classes, splits.train.pixels.shape[1:])
     teacher.compile(keras.optimizers.Adam(1e-3), LOSS, metrics=["accuracy"])
     lesson = Lesson("teacher", "the teacher", splits.train, has_labels=True, has_teacher=False)
     fit(teacher, lesson, splits.validation, directory, seed=0, epochs=options.teacher_epochs, options=options)
@@ -143,7 +143,7 @@ def train_student(
 ) -> keras.Model:
     """A small network, from one lesson; all of a seed begin with the same weights."""
     keras.utils.set_random_seed(seed)
-    student = dense_student(splits.num_classes, splits.train.pixels.shape[1:], units=options.units)
+    student = dense_classifier(splits.num_classes, splits.train.pixels.shape[1:], units=options.units)
     student.compile(keras.optimizers.Adam(1e-3), LOSS, metrics=["accuracy"])
     task = Distillation(student, teacher, temperature=options.temperature) if lesson.has_teacher else student
     fit(task, lesson, splits.validation, directory, seed=seed, epochs=options.student_epochs, options=options)

@@ -1,4 +1,4 @@
-"""Trains a variational auto-encoder on pictures of digits, and shows what it makes of them.
+"""Trains a variational auto-encoder on pictures of digits, and draws others like them.
 
 The network is `zoo.VariationalAutoencoder`, the step is `zoo.VariationalInference`, with Adam. A run leaves in its
 directory: `pictures.png` (test images beside what is made of them from their codes, and pictures from codes that were

@@ -19,12 +19,13 @@ from zoo.augmentation import RandomViews
 from zoo.autoencoder import Gaussian, VariationalAutoencoder, VariationalInference
 from zoo.baselines import ConvNet, functional_cnn, sequential_cnn
 from zoo.contrastive import SimCLR, nt_xent, small_encoder, with_projection_head
-from zoo.distillation import Distillation, conv_teacher, dense_student, softened
+from zoo.distillation import Distillation, softened
 from zoo.episodes import Episodes, rewards_to_go
 from zoo.fine_tuning import FineTuned, fine_tuned
 from zoo.inception import Inception, paper_inception, small_inception
 from zoo.modules import ConvModule, DownsampleModule, InceptionModule
 from zoo.reinforcement import PPO, Reinforce, policy_network, value_network
+from zoo.small import dense_classifier, strided_cnn
 
 __all__ = [
     "GAN",
@@ -45,8 +46,7 @@ __all__ = [
     "SimCLR",
     "VariationalAutoencoder",
     "VariationalInference",
-    "conv_teacher",
-    "dense_student",
+    "dense_classifier",
     "fine_tuned",
     "functional_cnn",
     "nt_xent",
@@ -59,6 +59,7 @@ __all__ = [
     "small_generator",
     "small_inception",
     "softened",
+    "strided_cnn",
     "value_network",
     "with_projection_head",
 ]

@@ -46,7 +46,7 @@ class GAN(Task):
     Attributes:
         model: The generator: from noise, `(batch, size)`, to images. Compiled with an optimizer.
         critic: From images to one logit each, more than 0 for real ones. Compiled with an optimizer.
-        penalty: Half of it is what the critic's squared slope counts in its loss: the paper's gamma, at least 0.
+        penalty: How much the critic's slope at real images counts: the gamma of Mescheder et al., at least 0.
         seeds: Where the noise comes from.
 
     Examples:

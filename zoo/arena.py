@@ -79,8 +79,8 @@ class Arena:
                 raise ValueError(
                     "make was given as a function whose environments do not follow their seed: reset(seed=1) and "
                     f"{step} times action 0 led to {one}, and again to {other}. A run that is resumed would not play "
-                    "what an uninterrupted one does. Let the environment draw from a generator that reset makes from the "
-                    "seed, as gymnasium.Env.np_random is, and from nothing else."
+                    "what an uninterrupted one does. Let the environment draw from a generator that reset makes from "
+                    "the seed, as gymnasium.Env.np_random is, and from nothing else."
                 )
         return first.seen[0].shape
 

@@ -22,6 +22,7 @@ code, and how far the code's distribution is from the one that it is to be drawn
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -63,7 +64,7 @@ class VariationalAutoencoder(keras.Model):
     Args:
         image_shape: `(height, width, channels)`, both sides multiples of 4.
         code_size: Numbers in a code, at least 1.
-        **base: `name`, `dtype` and `trainable`, as for every Keras model.
+        **base: `name` and `trainable`, as for every Keras model. Its layers follow Keras's global dtype policy.
 
     Raises:
         ValueError: A number is not a whole number of at least 1, or a side cannot be halved twice.
@@ -76,7 +77,7 @@ class VariationalAutoencoder(keras.Model):
         self.image_shape = shape
         self.code_size = code_size
         self.encoder = _encoder(shape, 2 * code_size)
-        self.divergence = Gaussian(name="divergence")
+        self.divergence = Gaussian(name="divergence", dtype="float32")  # half precision would lose small divergences
         self.decoder = _decoder(shape, code_size)
 
     def call(self, images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
@@ -125,11 +126,11 @@ class VariationalInference(Task):
         """Reconstructs from codes that are drawn."""
         return self._bound(batch, lambda shape: tf.random.stateless_normal(shape, seed=(0, 0)), training=False).logs()
 
-    def _bound(self, batch: Any, draw: Any, *, training: bool) -> losses.Total:
+    def _bound(self, batch: Any, draw: Callable[[Any], tf.Tensor], *, training: bool) -> losses.Total:
         images, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
         noise = replicas.drawn(lambda number: draw((number, self.model.code_size)), tf.shape(images)[0])
         with losses.Total() as total:
-            pictures = total.call(self.model, images, noise, training=training)  # adds the divergence
+            pictures = total.call(self.model, images, noise, training=training)  # and the divergence that it adds
             total.add("reconstruction", nats(images, pictures))
         return total
 
@@ -154,7 +155,7 @@ def _encoder(image_shape: ImageShape, num_outputs: int) -> keras.Model:
             keras.layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),  # (B, H/2, W/2, 32)
             keras.layers.Conv2D(64, 4, strides=2, padding="same", activation="relu"),  # (B, H/4, W/4, 64)
             keras.layers.Flatten(),  # (B, H/4 · W/4 · 64)
-            keras.layers.Dense(num_outputs),  # (B, num_outputs)
+            keras.layers.Dense(num_outputs, dtype="float32"),  # (B, num_outputs)
         ],
         name="encoder",
     )
@@ -169,7 +170,8 @@ def _decoder(image_shape: ImageShape, code_size: int) -> keras.Model:
             keras.layers.Dense(math.prod(small), activation="relu"),  # (B, H/4 · W/4 · 64)
             keras.layers.Reshape(small),  # (B, H/4, W/4, 64)
             keras.layers.Conv2DTranspose(32, 4, strides=2, padding="same", activation="relu"),  # (B, H/2, W/2, 32)
-            keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same", activation="sigmoid"),  # (B, H, W, C)
+            keras.layers.Conv2DTranspose(channels, 4, strides=2, padding="same"),  # (B, H, W, C)
+            keras.layers.Activation("sigmoid", dtype="float32"),  # (B, H, W, C)
         ],
         name="decoder",
     )

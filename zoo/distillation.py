@@ -3,9 +3,9 @@
 ```python
 import keras
 from engine import Trainer
-from zoo import Distillation, dense_student
+from zoo import Distillation, dense_classifier
 
-student = dense_student(num_classes=10)
+student = dense_classifier(num_classes=10)
 student.compile(keras.optimizers.Adam(1e-3))
 Trainer(Distillation(student, teacher)).fit(images, epochs=30)  # or fit(images, labels, epochs=30)
 ```
@@ -27,7 +27,6 @@ from attrs.validators import and_, ge, gt, le
 
 from engine import Task, losses
 from engine.task import Batch, StepValues
-from zoo.arguments import Shape, check_count
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # Keras's 1e-7 would cut off what a high temperature brings out
 
@@ -125,49 +124,3 @@ def check_classes(taught: tf.Tensor, learnt: tf.Tensor) -> None:
             f"The teacher gives outputs of shape {tuple(taught.shape)} and the student of {tuple(learnt.shape)}, but "
             "both must give one probability for each of the same classes, (batch, classes)."
         )
-
-
-def conv_teacher(num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, momentum: float = 0.9) -> keras.Sequential:
-    """Three convolutions that each halve the image: 114,058 parameters at 28x28x1 and 10 classes.
-
-    Args:
-        num_classes: Width of the softmax, at least 1.
-        input_shape: `(height, width, channels)` without the batch.
-        momentum: Of the batch normalisations; 0.9 follows in a training of a few hundred steps.
-
-    Returns:
-        A built, uncompiled model from `(batch, *input_shape)` to `(batch, num_classes)`.
-    """
-    check_count("num_classes", num_classes, example=10)
-    layers: list[keras.layers.Layer] = [keras.Input(input_shape, name="images")]  # (B, 28, 28, 1)
-    for filters in (32, 64, 128):  # (B, 14, 14, 32), (B, 7, 7, 64), (B, 4, 4, 128)
-        layers.append(keras.layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu"))
-        layers.append(keras.layers.BatchNormalization(momentum=momentum))
-    layers.append(keras.layers.Flatten())  # (B, 2048)
-    layers.append(keras.layers.Dropout(0.5))  # (B, 2048)
-    layers.append(keras.layers.Dense(num_classes, activation="softmax", dtype="float32"))  # (B, num_classes)
-    return keras.Sequential(layers, name="conv_teacher")
-
-
-def dense_student(num_classes: int = 10, input_shape: Shape = (28, 28, 1), *, units: int = 32) -> keras.Sequential:
-    """One hidden layer: 25,450 parameters at 28x28x1, 32 units and 10 classes.
-
-    Args:
-        num_classes: Width of the softmax, at least 1.
-        input_shape: `(height, width, channels)` without the batch.
-        units: Width of the hidden layer, at least 1.
-
-    Returns:
-        A built, uncompiled model from `(batch, *input_shape)` to `(batch, num_classes)`.
-    """
-    check_count("num_classes", num_classes, example=10)
-    check_count("units", units, example=32)
-    return keras.Sequential(
-        [
-            keras.Input(input_shape, name="images"),  # (B, 28, 28, 1)
-            keras.layers.Flatten(),  # (B, 784)
-            keras.layers.Dense(units, activation="relu"),  # (B, units)
-            keras.layers.Dense(num_classes, activation="softmax", dtype="float32"),  # (B, num_classes)
-        ],
-        name="dense_student",
-    )

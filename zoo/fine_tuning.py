@@ -124,16 +124,17 @@ def fine_tuned(trained: keras.Model, num_classes: int, *, name: str = "fine_tune
         A built, uncompiled model from images to `(batch, num_classes)`, of which the head alone learns.
 
     Raises:
-        ValueError: `trained` has no graph of layers, or `num_classes` is not a whole number of at least 1.
+        ValueError: `trained` has no graph of layers, or not one input; or `num_classes` is no whole number of at
+            least 1.
     """
-    if getattr(trained, "inputs", None) is None:  # which models with a call of their own lack
+    if len(getattr(trained, "inputs", [])) != 1:  # models with a call of their own have no such list
         raise ValueError(
-            f"trained was given as {trained!r}, but must be a Functional or Sequential model, whose layers can be "
-            "told from its head. Of a zoo.Inception take model.build_graph((height, width, channels))."
+            f"trained was given as {trained!r}, but must be a Functional or Sequential model of one input, whose "
+            "layers can be told from its head. Of a zoo.Inception take model.build_graph((height, width, channels))."
         )
     copy = keras.models.clone_model(trained)
     copy.set_weights(trained.get_weights())
-    features = keras.Model(copy.input, copy.layers[-1].input, name="features")
+    features = keras.Model(copy.inputs[0], copy.layers[-1].input, name="features")
     model = FineTuned(features, num_classes, name=name)
     model.build((None, *trained.input_shape[1:]))
     model.freeze()

@@ -98,7 +98,8 @@ def _summed(gradients: Gradients) -> list[Any]:
 
 
 def _norm(gradients: Gradients, scale: tf.Tensor | None) -> tf.Tensor:
-    norm = tf.linalg.global_norm([gradient for gradient in gradients if gradient is not None])
+    # Dense: of a sparse one the entries would count one by one where a row is there twice.
+    norm = tf.linalg.global_norm([tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None])
     return norm if scale is None else norm / tf.cast(scale, norm.dtype)
 
 

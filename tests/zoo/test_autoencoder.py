@@ -114,6 +114,16 @@ def test_a_saved_model_makes_the_same_pictures(tmp_path):
     assert np.array_equal(model.predict(real, verbose=0), again.predict(real, verbose=0))
 
 
+def test_in_half_precision_pictures_and_losses_are_float32(policy):
+    policy("mixed_bfloat16")
+    model, real = autoencoder(), images(4)
+    pictures = model(real)
+
+    assert tf.float32 == pictures.dtype == model.losses[0].dtype
+    assert tf.bfloat16 == model.decoder.layers[0].compute_dtype
+    assert np.isfinite(Trainer(VariationalInference(model)).fit(real, verbose=0).history["loss"][0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from engine import Trainer
 from tests.strategies import examples
-from zoo import Distillation, conv_teacher, dense_student, softened
+from zoo import Distillation, dense_classifier, softened, strided_cnn
 
 temperatures = st.floats(0.5, 20, width=32)
 
@@ -104,7 +104,7 @@ def test_with_the_labels_weight_at_one_the_teacher_has_no_say():
 
 def test_the_teacher_is_not_changed_by_a_bit_and_drops_nothing():
     """It is trainable, it has running statistics and a generator of random numbers: none of them moves."""
-    teacher, student = conv_teacher(3, (9, 9, 1)), dense_student(3, (9, 9, 1), units=4)
+    teacher, student = strided_cnn(3, (9, 9, 1)), dense_classifier(3, (9, 9, 1), units=4)
     student.compile(keras.optimizers.Adam(0.01))
     before = [variable.numpy() for variable in teacher.variables]
     started = student.get_weights()
@@ -176,28 +176,3 @@ def test_a_teacher_of_other_classes_is_refused(num_classes):
         ValueError, match=rf"outputs of shape \(8, {num_classes}\) and the student of \(8, 4\), but both"
     ):
         task.train_step((images(8, 3),))
-
-
-def test_the_networks_have_the_parameters_of_their_docstrings():
-    assert 114_058 == conv_teacher().count_params()
-    assert 25_450 == dense_student().count_params()
-
-
-@pytest.mark.parametrize("make", [conv_teacher, dense_student])
-def test_half_precision_ends_in_float32_probabilities(make, policy):
-    policy("mixed_bfloat16")
-
-    assert "float32" == make()(images(2, 28, 28, 1)).dtype
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: conv_teacher(0), r"^num_classes was given as 0"),
-        (lambda: dense_student(0), r"^num_classes was given as 0"),
-        (lambda: dense_student(units=0), r"^units was given as 0.* for example units=32\.$"),
-    ],
-)
-def test_a_number_below_one_is_refused_by_the_name_of_the_argument(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

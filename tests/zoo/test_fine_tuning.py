@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from engine import Trainer
-from zoo import FineTuned, Inception, conv_teacher, fine_tuned
+from zoo import FineTuned, Inception, fine_tuned, strided_cnn
 
 LOSS = "sparse_categorical_crossentropy"
 NUM_CLASSES = 3
@@ -26,10 +26,10 @@ def inception(x):
 
 def sequential(x):
     """With batch normalisation and a dropout."""
-    return stirred(conv_teacher(5, x.shape[1:]), x)
+    return stirred(strided_cnn(5, x.shape[1:]), x)
 
 
-KINDS = pytest.mark.parametrize(("make", "first"), [(inception, "stage_1"), (sequential, "conv2d_2")])
+KINDS = pytest.mark.parametrize(("make", "first"), [(inception, "stage_1"), (sequential, "convolution_3")])
 
 
 def task():
@@ -62,7 +62,7 @@ def test_a_new_head_stands_on_the_trained_features(make, first):
     x, _ = task()
     trained = make(x)
     model = fine_tuned(trained, NUM_CLASSES)
-    features = keras.Model(trained.input, trained.layers[-1].input)
+    features = keras.Model(trained.inputs[0], trained.layers[-1].input)
 
     assert np.array_equal(features(x), model.features(x))
     assert (12, NUM_CLASSES) == model(x).shape
