@@ -6,7 +6,9 @@ import pytest
 from tests.lines.cases import CASES, Setting, run
 from tests.lines_page import PAGE, SHIPPED, TRAININGS, lines_of, page
 
-SLOW = ("reinforce", "ppo")  # to trace
+SLOW = ("vae", "fine_tuning", "reinforce", "ppo")  # to trace
+# Where a Trainer names the terms of a loss, by where they come from.
+OTHER_NAMES = {"vae": {"divergence", "reconstruction", "val_divergence", "val_reconstruction"}}
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TRAININGS]
 SOURCE = '''"""A module.
 
@@ -71,8 +73,9 @@ def test_what_is_counted_trains_alike_here_and_in_keras(name, tmp_path):
     (expected, weights), (history, own) = (run(name, setting) for setting in settings)
     shared = expected.keys() & history.keys()
 
-    assert {"vae": 2, "contrastive": 2, "fine_tuning": 4, "gan": 5}.get(name, 10) <= len(shared)
+    assert expected.keys() - shared == OTHER_NAMES.get(name, set())
     for key in shared:
-        np.testing.assert_allclose(expected[key], history[key], rtol=1e-5)
+        # The loss of a policy is near 0, and a mean of what is not.
+        np.testing.assert_allclose(expected[key], history[key], rtol=1e-5, atol=1e-6)
     for theirs, ours in zip(weights, own, strict=True):
         np.testing.assert_allclose(theirs, ours, atol=1e-6)
