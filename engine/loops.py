@@ -51,15 +51,23 @@ class Loops:
             guard = self._guard(watch)
             return Loop(step, results, behind=behind, **self._execution(), scheduled=scheduled, guard=guard)
 
-        loop: Loop = self._keep((phase, tuple(map(id, scheduled)), watch), make)
+        # The first trace may have made variables, which a guard puts back too.
+        guarded = 0 if watch is None else len(self.task.variables())
+        loop: Loop = self._keep((phase, tuple(map(id, scheduled)), watch, guarded), make)
         return loop
 
-    def flush(self) -> None:
-        """Updates with the gradients of the steps since the last update, if there are any: an epoch is over."""
-        if self.task.updates.accumulate > 1:
-            eager = self._execution()["run_eagerly"]
-            with self.strategy.scope():
-                self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=eager))()
+    def flush(self) -> dict[str, tuple[float, float]]:
+        """Updates with the gradients of the steps since the last update, if there are any: an epoch is over.
+
+        Returns:
+            The norms of gradients that are to be logged: name -> (norm, weight), with weight 0 without an update.
+        """
+        if self.task.updates.accumulate == 1:
+            return {}
+        eager = self._execution()["run_eagerly"]
+        with self.strategy.scope():
+            pairs = self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=eager))()
+        return {name: (float(norm), float(weight)) for name, (norm, weight) in pairs.items()}  # waits for the device
 
     def _train_step(self, batch: Any) -> StepValues:
         with self.task.updates.step(batch_size(batch)):

@@ -164,6 +164,12 @@ class RunningMeans:
         means = np.divide(totals, counts, out=np.zeros_like(totals), where=counts != 0)
         return np.where(keeps, means, values)
 
+    def add(self, name: str, value: float, weight: float) -> None:
+        """Adds one value of one mean, apart from the steps."""
+        column = sum(self.columns.widths[: self.columns.names.index(name)])
+        self._totals[column] += value * weight
+        self._weights[column] += weight
+
     def logs(self) -> Logs:
         """Name -> value since the epoch began, sorted by name as Keras sorts them."""
         means = np.divide(self._totals, self._weights, out=np.zeros_like(self._totals), where=self._weights != 0)

@@ -30,6 +30,17 @@ def parts_of(optimizer: Any) -> list[keras.optimizers.Optimizer]:
     return [] if optimizer is None else [optimizer]
 
 
+def put_averages(optimizer: Any) -> None:
+    """Lets an optimizer that averages weights (EMA) put the averages in their place, for good.
+
+    Of the weights that it was built for: Keras pairs those that are trainable now with the averages, one by one, so
+    that weights frozen since then would get the averages of others. Before the first update there are no averages.
+    """
+    for part in parts_of(optimizer):
+        if part.built and not (part.use_ema and int(part.iterations.numpy()) == 0):
+            part.finalize_variable_values(part._trainable_variables)
+
+
 def rate_source(optimizer: keras.optimizers.Optimizer) -> Any:
     """What an optimizer takes its rate from: its public `learning_rate` only tells what that gives just now."""
     return optimizer._learning_rate

@@ -100,6 +100,11 @@ class Phase:
             self._replay(rows, progress, begun=acts)
         return progress.advance(steps=len(rows), samples=int(rows.sizes.sum()), seconds=seconds)
 
+    def flush(self) -> None:
+        """Ends an epoch: steps since the last update are updated with, and the norm of that is in the logs too."""
+        for name, (value, weight) in self.loops.flush().items():
+            self.means.add(name, value, weight)
+
     def trace(self, reader: Reader) -> None:
         """Traces what `block` will run, before the first step."""
         if self.hooks.acts(self.kind) and not reader.walk.is_certain:

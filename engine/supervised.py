@@ -26,9 +26,11 @@ from engine import losses, metrics
 from engine.description import described
 from engine.errors import ConfigError, DataError
 from engine.loop import batch_size
-from engine.optimizers import parts_of, rate_source
+from engine.optimizers import parts_of, put_averages, rate_source
 from engine.outline import Outline, symbols, why_refused
 from engine.task import Batch, Phase, StepValues, Task, is_optimizer
+
+Parts = list[tuple[tf.Tensor, tf.Tensor | None]]  # see `losses.counted_parts`
 
 
 @attrs.define(eq=False)
@@ -72,7 +74,7 @@ class Supervised(Task):
                 "model.compile(optimizer, loss), or give optimizer and loss to the Trainer."
             )
         if self._overrides(f"{phase}_step"):
-            self._refuse_terms(f"{phase}_step")
+            self._refuse_reports(f"{phase}_step")
             with contextlib.suppress(NotImplementedError):  # a model that holds others need not be callable itself
                 self._build_model(spec)
             # It may use the targets in any way: what cannot be built from them now is built, or not, by the step.
@@ -104,13 +106,13 @@ class Supervised(Task):
         size, weights = batch_size(x), self.model.trainable_weights
         with losses.Total() as total:
             y_pred = self._call(x, training=True)
-            loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=True)
-            self._count(total, loss, y, y_pred, sample_weight)
+            loss, parts, terms = self._compute_loss(x, y, y_pred, sample_weight, training=True)
+            _add(total, loss, parts)
         if weights:
             total.minimize(weights, self.model.optimizer, log_norm=self.report_gradients)
         else:
             warnings.warn("The model does not have any trainable weights: it is only evaluated.", stacklevel=2)
-        loss = losses.of_samples(losses.mean_of(loss))
+        loss = _in_logs(loss, parts)
         return terms | total.norms() | self._compute_metrics(loss, size, x, y, y_pred, sample_weight)
 
     def test_step(self, batch: Batch) -> StepValues:
@@ -119,9 +121,8 @@ class Supervised(Task):
             return _as_they_stand(self.model.test_step(batch))
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
         y_pred = self._call(x, training=False)
-        loss, terms = self._compute_loss(x, y, y_pred, sample_weight, training=False)
-        loss = losses.of_samples(losses.mean_of(loss))
-        return terms | self._compute_metrics(loss, batch_size(x), x, y, y_pred, sample_weight)
+        loss, parts, terms = self._compute_loss(x, y, y_pred, sample_weight, training=False)
+        return terms | self._compute_metrics(_in_logs(loss, parts), batch_size(x), x, y, y_pred, sample_weight)
 
     def predict_step(self, batch: Batch) -> Any:
         """The model's outputs."""
@@ -143,8 +144,8 @@ class Supervised(Task):
 
     def finish(self) -> None:
         """Lets an optimizer that averages weights (EMA) put the averages in their place."""
-        if isinstance(self.model.optimizer, keras.optimizers.Optimizer):
-            self.model.optimizer.finalize_variable_values(self.model.trainable_weights)
+        if is_optimizer(self.model.optimizer):
+            put_averages(self.model.optimizer)
 
     def parts(self) -> dict[str, Any]:
         """The model, its optimizer, and optimizers that it keeps as attributes."""
@@ -188,7 +189,12 @@ class Supervised(Task):
         }
         return super().facts() | compiled
 
-    def _refuse_terms(self, step: str) -> None:
+    def _refuse_reports(self, step: str) -> None:
+        if self.report_gradients and step == "train_step":
+            raise ConfigError(
+                f"report_gradients=True, but {type(self.model).__name__} has a train_step of its own, which takes its "
+                "gradients itself. Write it with losses.Total and minimize(..., log_norm=True)."
+            )
         if self.report_terms:
             raise ConfigError(
                 f"report_terms=True, but {type(self.model).__name__} has a {step} of its own, which computes its loss "
@@ -203,8 +209,8 @@ class Supervised(Task):
 
     def _compute_loss(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any, *, training: bool
-    ) -> tuple[tf.Tensor, StepValues]:
-        """The total loss, and each output's own where there are several."""
+    ) -> tuple[tf.Tensor, Parts, StepValues]:
+        """The total loss, its parts where they count apart, and each output's own where there are several."""
         compute = self.model.compute_loss
         arguments = {"x": x, "y": y, "y_pred": y_pred, "sample_weight": sample_weight}
         if "training" in inspect.signature(compute).parameters:
@@ -213,25 +219,31 @@ class Supervised(Task):
         for tracker in self._trackers:
             tracker.reset_state()
         loss = compute(**arguments)
-        values = {tracker.name: tracker.result() for tracker in self._trackers}
-        if self.report_terms:
-            values |= self._terms(loss, y, y_pred, sample_weight)
-        # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
-        return loss, {name: (value, batch_size(x)) for name, value in values.items()}
-
-    def _count(self, total: losses.Total, loss: tf.Tensor, y: Any, y_pred: Any, sample_weight: Any) -> None:
-        """Adds the loss to the total; the parts that are no means over the samples apart, where shares are dealt."""
-        own, parts = losses.of_samples(tf.reduce_sum(loss)), []
-        if total.has_shares and not self._overrides("compute_loss"):
+        parts: Parts = []
+        if losses.has_shares() and not self._overrides("compute_loss"):
             parts = losses.counted_parts(self.model, y, y_pred, sample_weight)
-        for index, (value, count) in enumerate(parts):
-            total.add(f"data/{index}", value, count=count)
-        total.add("rest", own - sum(value for value, _ in parts) if parts else own)
+        counts = [count for _, count in parts]
+        values = self._tracked(counts)
+        if self.report_terms:
+            values |= self._terms(loss, counts, y, y_pred, sample_weight)
+        # Weighted by samples, like the loss itself, so that the terms of an epoch add up to its loss.
+        return loss, parts, {name: (value, batch_size(x)) for name, value in values.items()}
 
-    def _terms(self, loss: tf.Tensor, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, tf.Tensor]:
-        outputs, data = losses.outputs_of(self.model) if self._trackers else {}, None
+    def _tracked(self, counts: Sequence[tf.Tensor | None]) -> dict[str, tf.Tensor]:
+        """Each output's loss, where there are several."""
+        if not self._trackers:
+            return {}
+        in_order = self.model._compile_loss.metrics  # one for each loss, as the counts are
+        count_of = {id(tracker): count for tracker, count in zip(in_order, counts, strict=False)}
+        return {own.name: losses.in_logs(own.result(), count_of.get(id(own))) for own in self._trackers}
+
+    def _terms(
+        self, loss: tf.Tensor, counts: Sequence[tf.Tensor | None], y: Any, y_pred: Any, sample_weight: Any
+    ) -> dict[str, tf.Tensor]:
+        outputs, data = losses.outputs_of(self.model, counts) if self._trackers else {}, None
         if not outputs and not self._overrides("compute_loss"):
             data = losses.data_loss(self.model, y, y_pred, sample_weight)
+            data = losses.in_logs(data, counts[0]) if counts else data
         return losses.terms_of(self.model, losses.of_samples(losses.mean_of(loss)), outputs, data=data)
 
     def _compute_metrics(
@@ -288,6 +300,21 @@ class Supervised(Task):
         stateful = {name: metric for name, metric in self._bundle.items() if not metrics.is_mean(metric)}
         rest = metrics.named([metric for metric in visible if not _is_in(metric, [*bundles, *self._trackers])])
         self._standing = {} if self._own_metrics else stateful | rest
+
+
+def _add(total: losses.Total, loss: tf.Tensor, parts: Parts) -> None:
+    """Adds a loss to a total, those of its parts that are no means over the samples apart."""
+    counted = [(value, count) for value, count in parts if count is not None]
+    own = losses.of_samples(tf.reduce_sum(loss))
+    for index, (value, count) in enumerate(counted):
+        total.add(f"data/{index}", value, count=count)
+    total.add("rest", own - sum(value for value, _ in counted) if counted else own)
+
+
+def _in_logs(loss: tf.Tensor, parts: Parts) -> tf.Tensor:
+    """The loss of this replica's own samples, its parts as much as they weigh in that of the whole batch."""
+    own = losses.of_samples(losses.mean_of(loss))
+    return own + sum(losses.in_logs(value, count) - value for value, count in parts) if parts else own
 
 
 def _is_in(wanted: Any, objects: Sequence[Any]) -> bool:

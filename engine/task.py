@@ -26,11 +26,12 @@ import attrs
 import keras
 import tensorflow as tf
 
+from engine import replicas
 from engine.description import UNKNOWN, described
-from engine.errors import StepError
+from engine.errors import ConfigError, StepError
 from engine.losses import Updates
 from engine.metrics import RunningMeans
-from engine.optimizers import parts_of, rate_source
+from engine.optimizers import parts_of, put_averages, rate_source
 
 Batch = Any
 Phase = Literal["train", "test"]
@@ -86,7 +87,11 @@ class Task(abc.ABC):
         Args:
             spec: One batch as nested `tf.TensorSpec`.
             phase: "train" or "test".
+
+        Raises:
+            ConfigError: A model is not built, and there are several replicas.
         """
+        self._check_built()
         for model, optimizer in self._optimized():
             if model.built and not optimizer.built:
                 optimizer.build(model.trainable_variables)
@@ -124,8 +129,9 @@ class Task(abc.ABC):
 
     def finish(self) -> None:
         """Called once, when the last epoch is over and before `on_train_end`: averaged weights take their place."""
-        for model, optimizer in self._optimized():
-            optimizer.finalize_variable_values(model.trainable_weights)
+        for part in self.parts().values():
+            if is_optimizer(part):
+                put_averages(part)
 
     def parts(self) -> dict[str, Any]:
         """Name -> an object with variables: all that a training changes, beside `model.metrics`.
@@ -136,6 +142,15 @@ class Task(abc.ABC):
         fields = [field.name for field in attrs.fields(kind)] if attrs.has(kind) else []
         own = {name: getattr(self, name) for name in ("model", *fields, *vars(self)) if name != "updates"}
         return {name: part for attribute, value in own.items() for name, part in _parts_in(attribute, value)}
+
+    def _check_built(self) -> None:
+        unbuilt = [layer for layer in self.layers() if isinstance(layer, keras.Model) and not layer.built]
+        if unbuilt and replicas.number() > 1:
+            raise ConfigError(
+                f"The model {unbuilt[0].name!r} of {type(self).__name__} is not built, and inside a step the "
+                f"{replicas.number()} replicas cannot make its weights. Begin it with keras.Input(shape), or call it "
+                "once, inside `with strategy.scope():`."
+            )
 
     def layers(self) -> list[keras.layers.Layer]:
         """The models and layers among the parts."""

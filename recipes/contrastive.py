@@ -33,7 +33,7 @@ from engine.errors import DataError
 from recipes.data import Splits, load
 from recipes.probe import FOLDS, Features, pixels_of, probe
 from recipes.runs import directory_of
-from zoo import RandomViews, SimCLR, small_encoder, with_projection_head
+from zoo import SimCLR, small_encoder, with_projection_head
 
 COUNTS = (5, 10, 20, 50)  # labels a class
 MOST_POINTS = 1000  # in the map: t-SNE takes 5 s for these
@@ -97,14 +97,13 @@ def main(options: Options) -> None:
 
 
 def make_task(splits: Splits, options: Options) -> SimCLR:
-    """An encoder and its head, compiled, and the views that suit digits: not mirrored, not turned far."""
+    """An encoder and its head, compiled; the views are those that suit digits."""
     encoder = small_encoder(splits.train.pixels.shape[1:])
     network = with_projection_head(encoder)
     steps = options.epochs * -(-len(splits.train) // options.batch_size)
     network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)))
-    views = RandomViews(rotation=25, zoom=0.3, shear=0.3, shift=0.1, cut_out=0.3, noise=0.1)
     seeds = keras.random.SeedGenerator(options.seed)
-    return SimCLR(network, encoder, views=views, temperature=options.temperature, seeds=seeds)
+    return SimCLR(network, encoder, temperature=options.temperature, seeds=seeds)
 
 
 def train(trainer: Trainer, splits: Splits, directory: Path, *, options: Options) -> None:

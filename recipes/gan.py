@@ -12,7 +12,6 @@ tensorboard --logdir runs/gan/logs
 ```
 """
 
-import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ class Options:
             or the path of an .npz file with x_train, y_train, x_test and y_test.
         epochs: How often every training image is seen, counted in epochs.
         batch_size: How many images, and as many fakes, a step takes.
-        learning_rate: Adam's step size for both networks in the beginning, more than 0 and at most 1.
+        learning_rate: Adam's step size for both networks, more than 0 and at most 1.
         seed: Where every random number comes from: the first weights, the order of the images and the noise.
         name: What to call the run and its directory, in letters, digits, '.', '_' and '-'. If there is such
             a directory already, a number is added.
@@ -105,7 +104,7 @@ def main(options: Options) -> None:
     """
     keras.utils.set_random_seed(options.seed)
     splits = load_or_exit(options.data)
-    task = adversaries(splits, options)
+    task = adversaries(splits, options.learning_rate)
     directory = directory_of(options.runs, options.name, resume=options.resume)
 
     trainer = Trainer(task, seed=options.seed, checkpoints=Checkpointer(directory / "checkpoints"))
@@ -119,20 +118,15 @@ def main(options: Options) -> None:
     print(outcome)
 
 
-def adversaries(splits: Splits, options: Options) -> GAN:
-    """Both networks, compiled, and the step that they learn by.
-
-    They never come to rest: what one learns moves the other. So the learning rate goes down to 0 at the end.
-    """
+def adversaries(splits: Splits, learning_rate: float) -> GAN:
+    """Both networks, compiled, and the step that they learn by."""
     shape = splits.train.pixels.shape[1:]
     try:
         generator, critic = small_generator(shape, noise_size=NOISE), small_critic(shape)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    steps = options.epochs * math.ceil(len(splits.train) / options.batch_size)
     for network in (generator, critic):
-        rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, steps)
-        network.compile(keras.optimizers.Adam(rate, beta_1=0.5))
+        network.compile(keras.optimizers.Adam(learning_rate, beta_1=0.5))
     return GAN(generator, critic)
 
 

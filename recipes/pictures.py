@@ -45,8 +45,10 @@ def save(path: Path, picture: NDArray[np.float32], *, enlarged: int = 2) -> None
         enlarged: Pixels of the file for one of the picture, in each direction.
     """
     large = np.repeat(np.repeat(picture, enlarged, axis=0), enlarged, axis=1)
-    flat = large[..., 0] if picture.shape[-1] == 1 else large
-    matplotlib.image.imsave(path, np.clip(flat, 0, 1), cmap="gray", vmin=0, vmax=1)
+    colours = np.broadcast_to(large, (*large.shape[:2], 3)) if picture.shape[-1] == 1 else large
+    matplotlib.image.imsave(
+        path, np.round(255 * np.clip(colours, 0, 1)).astype(np.uint8)
+    )  # a colour map would be coarser
 
 
 def show(axes: Any, images: NDArray[np.float32], title: str) -> None:

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from recipes.data import Splits
 
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)  # of C, the inverse of the regularisation
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # of C, the inverse of the regularisation
 FOLDS = 3
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import pytest
 
-from tests.callback_runs import BLOCKS, Case, Room, run, side
+from tests.callback_runs import Case, Room, run, side
 from tests.observed import are_alike, assert_alike
 
 NAMES = sorted(
@@ -42,7 +42,7 @@ def assert_as_in_keras(case: Case, directory: Path) -> None:
         if case.parameter is not None:
             default = run(side(case.model, "keras"), case.without(), Room(directory / "default"))
             assert case.is_effective != are_alike(default["effects"], expected["effects"])
-        for steps in BLOCKS:
+        for steps in case.blocks:
             ours = run(side(case.model, steps), case, Room(directory / str(steps)))
             assert_alike(expected, ours, f"blocks of {steps}: ")
 

@@ -21,13 +21,14 @@ import keras
 import numpy as np
 
 from engine import Trainer
-from tests.helpers import perceptron, samples, weights_of
+from tests.helpers import as_datasets, perceptron, samples, weights_of
 from tests.observed import attributes_of, files_of, words_of
 
 X, Y = samples(46, shape=(4,))
 X, Y, HELD_OUT = X[:36], Y[:36], (X[36:], Y[36:])  # five batches of at most 8, the last of four
-BLOCKS = (1, 3, "auto")  # steps_per_execution of the Trainer
-By = Literal["keras", 1, 3, "auto"]
+Block = Literal[1, 3, "auto"]
+BLOCKS: tuple[Block, ...] = (1, 3, "auto")  # steps_per_execution of the Trainer
+By = Literal["keras"] | Block
 Make = Callable[[], Any]
 
 
@@ -71,10 +72,11 @@ class Side:
         self.model.__dict__.pop("history", None)
 
     def fit(self, callbacks: Any, **arguments: Any) -> Any:
-        data = {"x": X, "y": Y, "batch_size": 8, "validation_data": HELD_OUT}
-        return self.runner.fit(
-            **(data | {"epochs": 6, "shuffle": False, "verbose": 0} | arguments), callbacks=callbacks
-        )
+        chosen = {"x": X, "y": Y, "batch_size": 8, "validation_data": HELD_OUT}
+        chosen |= {"epochs": 6, "shuffle": False, "verbose": 0} | arguments
+        if self.by == "keras" and chosen["x"] is X:
+            chosen = as_datasets(**chosen)
+        return self.runner.fit(**chosen, callbacks=callbacks)
 
 
 @attrs.define(eq=False)
@@ -211,6 +213,7 @@ class Case:
         train: `once`, `twice` or another way to train.
         is_effective: Whether the parameter does anything that can be seen.
         but: Effects that are not compared, because Keras's loop is wrong there: see "Differences from Keras".
+        blocks: Of the Trainers; fewer where models are made anew, and traced anew, in every training.
     """
 
     callback: str
@@ -225,6 +228,7 @@ class Case:
     error: str | None = None
     is_effective: bool = True
     but: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = BLOCKS
 
     @property
     def name(self) -> str:

@@ -1,9 +1,11 @@
 """Settings that must be made before TensorFlow starts: two logical CPU devices, for the tests with replicas."""
 
+import random
 import resource
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -11,11 +13,26 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    """Every test begins with the same seeds and with no layer names used up."""
+def begin_anew() -> None:
+    """The same seeds, and no layer names used up. Drops the kernels of all models, which are then made anew."""
     keras.utils.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _new_file() -> None:
+    """Every file begins anew."""
+    begin_anew()
+
+
+@pytest.fixture(autouse=True)
+def _new_test(request: pytest.FixtureRequest) -> None:
+    """Every test begins anew; those that share models keep the kernels, which takes a third of the time."""
+    if request.node.get_closest_marker("shares_models") is None:
+        begin_anew()
+    else:
+        random.seed(0)
+        np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,23 @@ def in_engine_order(x: Any, y: Any, *, batch_size: int, seed: int, epochs: int) 
     return dataset.apply(tf.data.experimental.assert_cardinality(-(-len(x) // batch_size)))
 
 
+def as_datasets(*, x: Any, y: Any, batch_size: int, validation_data: Any = None, **arguments: Any) -> dict[str, Any]:
+    """Arguments of `fit` with the very batches of arrays that are not shuffled, for a model that is fitted often.
+
+    Of arrays, Keras makes pipelines in every fit, which takes four fifths of the time of a small one.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+
+    def batches(pair: Any) -> tf.data.Dataset | None:
+        if pair is None:
+            return None
+        return tf.data.Dataset.from_tensor_slices(tuple(pair)).batch(batch_size).with_options(options)
+
+    return {"x": batches((x, y)), "validation_data": batches(validation_data), **arguments}
+
+
 def weights_of(model: keras.Model) -> list[Any]:
     """Every variable of the model and its optimizer, dropout's seeds included."""
     return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]

@@ -146,15 +146,23 @@ def facts() -> SearchStrategy[dict[str, Any]]:
 
 
 @st.composite
-def networks(draw: DrawFn, kind: str) -> Network:
-    """Models of one or two inputs and up to three outputs, one of which has a loss at least."""
+def networks(draw: DrawFn, kind: str, without: Collection[str] = ()) -> Network:
+    """Models of one or two inputs and up to three outputs, one of which has a loss at least.
+
+    Args:
+        draw: Hypothesis's own.
+        kind: "sequential", "functional" or "subclassed".
+        without: Names of layers and losses that are not drawn.
+    """
     most = 1 if kind == "sequential" else 3
-    branches = draw(st.lists(_branches(), min_size=1, max_size=min(most, 2)))
+    branches = draw(st.lists(_branches(without), min_size=1, max_size=min(most, 2)))
     has_steps = any(branch.kind != "vector" for branch in branches)
     kinds = [kind for kind in sorted(KINDS) if has_steps or kind != "steps"]
-    heads = draw(st.lists(st.sampled_from(kinds).flatmap(_heads), min_size=1, max_size=most))
+    heads = draw(
+        st.lists(st.sampled_from(kinds).flatmap(lambda kind: _heads(kind, without)), min_size=1, max_size=most)
+    )
     if all(head.loss is None for head in heads):
-        heads[0] = attrs.evolve(heads[0], loss=draw(st.sampled_from(sorted(KINDS[heads[0].kind].losses))))
+        heads[0] = attrs.evolve(heads[0], loss=draw(st.sampled_from(_left(KINDS[heads[0].kind].losses, without))))
     is_single = len(heads) == 1 and (kind == "sequential" or draw(st.booleans()))
     several = sorted(set(STRUCTURES) - {"single"})
     outputs = "single" if is_single else draw(st.sampled_from(several))
@@ -162,14 +170,15 @@ def networks(draw: DrawFn, kind: str) -> Network:
 
 
 @st.composite
-def trainings(draw: DrawFn, kind: str) -> Training:
+def trainings(draw: DrawFn, kind: str, without: Collection[str] = ()) -> Training:
     """Networks, with every form in which Keras lets their losses, metrics and weights be given; a few steps each.
 
     Args:
         draw: Hypothesis's own.
         kind: Of the network: "sequential", "functional" or "subclassed".
+        without: Names of layers and losses that are not drawn.
     """
-    network = draw(networks(kind))
+    network = draw(networks(kind, without))
     heads, forms, are_named = network.heads, ["like the outputs", "flat"], ["like the outputs"]
     if network.kind == "functional" and network.outputs in ("single", "list", "tuple"):
         forms, are_named = [*forms, "by name"], [*are_named, "by name"]
@@ -202,21 +211,25 @@ def trainings(draw: DrawFn, kind: str) -> Training:
     return Training(network, draw(compiled), draw(run))
 
 
-def _branches() -> SearchStrategy[Branch]:
+def _branches(without: Collection[str]) -> SearchStrategy[Branch]:
     return st.sampled_from(sorted(LAYERS)).flatmap(
-        lambda kind: st.builds(Branch, st.just(kind), _some(LAYERS[kind], most=2))
+        lambda kind: st.builds(Branch, st.just(kind), _some(_left(LAYERS[kind], without), most=2))
     )
 
 
-def _heads(kind: str) -> SearchStrategy[Head]:
+def _heads(kind: str, without: Collection[str]) -> SearchStrategy[Head]:
     return st.builds(
         Head,
         kind=st.just(kind),
-        loss=st.sampled_from([*sorted(KINDS[kind].losses), None]),
+        loss=st.sampled_from([*_left(KINDS[kind].losses, without), None]),
         loss_weight=quarters(8).filter(bool),
         metrics=_some(KINDS[kind].metrics, most=2),
         weighted_metrics=_some(KINDS[kind].metrics, most=1),
     )
+
+
+def _left(names: Collection[str], without: Collection[str]) -> list[str]:
+    return [name for name in sorted(names) if name not in without]
 
 
 def _some(names: Collection[str], *, most: int) -> SearchStrategy[tuple[str, ...]]:

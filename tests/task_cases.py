@@ -17,6 +17,7 @@ from zoo import (
     PPO,
     Arena,
     Distillation,
+    RandomViews,
     Reinforce,
     SimCLR,
     VariationalAutoencoder,
@@ -136,12 +137,17 @@ def partly_frozen() -> keras.Model:
     return model
 
 
+def images_alone() -> dict[str, Any]:
+    """In batches of which one of two replicas has three images and the other two, or one each at the end."""
+    return {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}
+
+
 def contrastive() -> Task:
     """Views drawn for the whole batch, and a loss that compares each with those of all replicas."""
     encoder = small_encoder((6, 6, 1), width=8)
     network = with_projection_head(encoder, width=8, size=4)
     network.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    return SimCLR(network, encoder)
+    return SimCLR(network, encoder, views=RandomViews(cut_out=0.3))
 
 
 def player(task: Callable[..., Task], **options: Any) -> Task:
@@ -179,8 +185,8 @@ def autoencoder() -> Task:
 CASES = {
     "two players": TaskCase(two_players),
     "two players, accumulated": TaskCase(two_players, trainer={"accumulate": 3}),
-    # Of two replicas, one has three images of a batch and the other two.
-    "contrastive": TaskCase(contrastive, data=lambda: {"x": samples(NUM_SAMPLES)[0], "batch_size": 5}),
+    "contrastive": TaskCase(contrastive, images_alone),
+    "contrastive, accumulated": TaskCase(contrastive, images_alone, {"accumulate": 3}),
     "a function": TaskCase(stepped, trainer={"step": a_step}),
     "distillation": TaskCase(distillation, images_and_labels),
     "distillation without labels": TaskCase(distillation, lambda: images_and_labels() | {"y": None}),

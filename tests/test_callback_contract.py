@@ -23,12 +23,15 @@ from tests.helpers import (
     NUM_CLASSES,
     Observer,
     Recorder,
+    as_datasets,
     assert_bit_equal,
     perceptron,
     samples,
     weights_of,
 )
 from tests.oracle import assert_same_logs
+
+pytestmark = pytest.mark.shares_models
 
 X, Y = samples(22, shape=(4,))  # three batches of at most 8
 ARGUMENTS = {"batch_size": 8, "epochs": 2, "shuffle": False, "validation_data": (X[:10], Y[:10]), "verbose": 0}
@@ -76,7 +79,7 @@ class Twins:
         """What Keras, and what the Trainer makes of callbacks that are made anew for each; returns the callbacks."""
         self.begin_anew()
         theirs, ours = make_callbacks(), make_callbacks()
-        self.theirs.fit(X, Y, callbacks=theirs, **(ARGUMENTS | arguments))
+        self.theirs.fit(callbacks=theirs, **as_datasets(x=X, y=Y, **(ARGUMENTS | arguments)))
         self.trainer.fit(X, Y, callbacks=ours, **(ARGUMENTS | arguments))
         return theirs, ours
 

@@ -18,6 +18,8 @@ from engine.callbacks import LossHistory
 from tests.helpers import Observer, Recorder
 from tests.oracle import assert_same_logs
 
+pytestmark = pytest.mark.shares_models
+
 NUMBERS = np.arange(43, dtype="float32")[:, None]
 BATCHES = [NUMBERS[begin : begin + 8] for begin in range(0, 43, 8)]  # six, the last of three
 
@@ -335,7 +337,9 @@ class Terminal(io.StringIO):
         return True
 
 
-LINE = re.compile(r"Epoch \d/2: 6 steps in [\d.]+ s, \d+ samples/s, batches=6, loss=21, samples=43, val_batches=6, .*")
+LINE = re.compile(
+    r"Epoch \d/2: 6 steps in [\d.]+ s, [\d.]+ samples/s, batches=6, loss=21, samples=43, val_batches=6, .*"
+)
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2, "auto"])

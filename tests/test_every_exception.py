@@ -15,6 +15,8 @@ from engine import Callback, Trainer
 from engine.callbacks import TensorBoard, Timer
 from tests.helpers import HOOKS, NUM_CLASSES, assert_bit_equal, perceptron, samples, weights_of
 
+pytestmark = pytest.mark.shares_models
+
 X, Y = samples(22, shape=(4,))  # three batches of at most 8
 SETTERS = ["set_params", "set_model"]
 IN_FIT = [hook for hook in HOOKS if "predict" not in hook]

@@ -15,7 +15,7 @@ from tests.as_in_keras import NAMES, WRITING, assert_as_in_keras, params
 from tests.callback_cases import CASES, EVALUATED, PREDICTED
 from tests.callback_runs import Side, side
 
-pytestmark = pytest.mark.slow  # some 350 fits
+pytestmark = [pytest.mark.slow, pytest.mark.shares_models]  # some 350 fits
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ import pytest
 from tests.as_in_keras import WRITING, assert_as_in_keras, params
 from tests.callback_cases import CASES
 
-pytestmark = pytest.mark.slow  # some 300 fits
+pytestmark = [pytest.mark.slow, pytest.mark.shares_models]  # some 300 fits
 
 
 @pytest.mark.parametrize("case", params([case for case in CASES if case.callback in WRITING]))

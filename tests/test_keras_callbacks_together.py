@@ -13,7 +13,7 @@ from tests.callback_runs import BLOCKS, Case, Room, run, side
 from tests.observed import assert_alike
 from tests.strategies import examples
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.shares_models]
 
 RATES = st.sampled_from([lambda epoch, rate: rate / 2, lambda epoch, rate: rate * 1.5])
 MONITORS = st.sampled_from(["loss", "val_loss", "val_accuracy"])

@@ -5,7 +5,7 @@ encoder = small_encoder((28, 28, 1))
 network = with_projection_head(encoder)
 network.compile(keras.optimizers.Adam(1e-3))
 trainer = Trainer(SimCLR(network, encoder))
-trainer.fit(images, batch_size=256, epochs=50)  # no labels
+trainer.fit(images, batch_size=256, epochs=100)  # no labels
 features = trainer.predict(images)  # (image, feature), for a linear classifier
 ```
 
@@ -49,7 +49,7 @@ class SimCLR(Task):
     model: keras.Model
     encoder: keras.Model = attrs.field()
     views: RandomViews = attrs.field(factory=RandomViews, kw_only=True)
-    temperature: float = attrs.field(default=0.2, validator=gt(0), kw_only=True)
+    temperature: float = attrs.field(default=0.5, validator=gt(0), kw_only=True)
     seeds: keras.random.SeedGenerator = attrs.field(factory=lambda: keras.random.SeedGenerator(1), kw_only=True)
 
     @encoder.validator

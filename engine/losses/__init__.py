@@ -7,7 +7,7 @@ with Total() as total                   total.py     a tape, and the terms
 └── total.add("penalty", value)
 total.minimize(model)                   updates.py   accumulated over steps, if that was asked for
 └── summed, clipped, applied            descent.py   over the replicas, then as the optimizer says
-total.logs()                            each term by name
+total.logs()                            shares.py    each term by name, of the whole batch
 ```
 
 Targets that cannot be compared are refused beforehand: `targets.py`.
@@ -15,6 +15,7 @@ Targets that cannot be compared are refused beforehand: `targets.py`.
 
 from engine.losses.compared import LossLike, check_share, compared, loss_of
 from engine.losses.counts import num_valid
+from engine.losses.shares import has_shares, in_logs
 from engine.losses.targets import check_target_shapes, check_target_values, takes_class_numbers, warn_of_unused
 from engine.losses.terms import counted_parts, data_loss, mean_of, of_samples, outputs_of, terms_of
 from engine.losses.total import Total
@@ -30,6 +31,8 @@ __all__ = [
     "compared",
     "counted_parts",
     "data_loss",
+    "has_shares",
+    "in_logs",
     "loss_of",
     "mean_of",
     "num_valid",

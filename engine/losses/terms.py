@@ -6,7 +6,7 @@ terms_of(model, loss, {})   # {"loss/data": ..., "loss/regularization": ..., "lo
 ```
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from engine import replicas
 from engine.losses.counts import num_valid
+from engine.losses.shares import in_logs
 
 
 def of_samples(loss: tf.Tensor) -> tf.Tensor:
@@ -72,14 +73,19 @@ def mean_of(loss: tf.Tensor) -> tf.Tensor:
     return loss if loss.shape.rank == 0 else tf.reduce_mean(loss)
 
 
-def outputs_of(model: keras.Model) -> dict[str, tf.Tensor]:
+def outputs_of(model: keras.Model, counts: Sequence[tf.Tensor | None] = ()) -> dict[str, tf.Tensor]:
     """What each output adds to the data loss where several losses were compiled: their values times their weights.
 
     Keras logs these losses without their weights, which are nowhere public.
+
+    Args:
+        model: The model whose `compute_loss` was called just now.
+        counts: What each loss is the mean over, as `counted_parts` gives it; empty: the samples.
     """
     found: dict[str, Any] = {}
-    for part, value in zip(model._compile_loss._flat_losses, outputs_in_order(model), strict=True):
-        found[part.name] = found.get(part.name, 0.0) + value
+    losses = model._compile_loss._flat_losses
+    for part, value, count in zip(losses, outputs_in_order(model), counts or [None] * len(losses), strict=True):
+        found[part.name] = found.get(part.name, 0.0) + in_logs(value, count)
     return found
 
 
@@ -90,11 +96,14 @@ def outputs_in_order(model: keras.Model) -> Iterator[tf.Tensor]:
         yield tracker.result() if part.loss_weights is None else tracker.result() * part.loss_weights
 
 
-def counted_parts(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The parts of the data loss that are means over something else than the samples, and what they are means over.
+def counted_parts(
+    model: keras.Model, y: Any, y_pred: Any, sample_weight: Any
+) -> list[tuple[tf.Tensor, tf.Tensor | None]]:
+    """The parts of the data loss, one for each loss that was compiled, and what each is the mean over.
 
-    These are the losses of outputs with a mask, and those that leave a class out. They are compared once more, beside
-    `compute_loss`, which gives the total alone.
+    That is something else than the samples (None) for outputs with a mask, and for losses that leave a class out. Where
+    there is none of these, the list is empty; otherwise all are compared once more, beside `compute_loss`, which gives
+    the total alone.
     """
     compiled = model._compile_loss
     if compiled is None or not compiled._flat_losses:
@@ -114,7 +123,7 @@ def counted_parts(model: keras.Model, y: Any, y_pred: Any, sample_weight: Any) -
         with keras.StatelessScope(state_mapping=zeros):
             compiled(y, y_pred, sample_weight)
             values = list(outputs_in_order(model))
-    return [(value, count) for value, count in zip(values, counts, strict=True) if count is not None]
+    return list(zip(values, counts, strict=True))
 
 
 def _leaf(structure: Any, path: tuple[Any, ...], names: list[str]) -> Any:

@@ -24,6 +24,7 @@ from engine import replicas
 from engine.errors import ConfigError, StepError
 from engine.losses.compared import LossLike, check_share, compared, loss_of
 from engine.losses.descent import build, descend, scale_of
+from engine.losses.shares import in_logs, share_of
 from engine.losses.terms import added_by
 from engine.losses.updates import Step, current_step
 
@@ -68,21 +69,28 @@ class Total:
         tape: Another total, open already, on whose tape this one is recorded; None: a tape of its own.
 
     Raises:
-        StepError: A term comes from outside the `with` block, or has a name that is taken.
+        StepError: A term comes from outside the `with` block, or has a name that is taken; or the total on whose tape
+            this one is to be recorded is not open.
     """
 
     def __init__(self, name: str = "loss", *, tape: "Total | None" = None) -> None:
         self.name = name
         self._tape: tf.GradientTape = tf.GradientTape(persistent=True) if tape is None else tape._tape
-        self._owns_tape = tape is None
+        self._lender = tape
         self._is_open = False
         self._terms: list[_Term] = []
+        self._given: set[str] = set()  # names that terms were given; the others are those of layers
         self._regularized: set[int] = set()
         self._norm: tf.Tensor | None = None
 
     def __enter__(self) -> Self:
-        if self._owns_tape:
+        if self._lender is None:
             self._tape.__enter__()
+        elif not self._lender._is_recorded:
+            raise StepError(
+                f"{self.name} is to be recorded on the tape of {self._lender.name}, which is not open. Open that "
+                f"first: `with losses.Total({self._lender.name!r}) as ...:` around this one."
+            )
         self._is_open = True
         return self
 
@@ -90,7 +98,7 @@ class Total:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_open = False
-        if self._owns_tape:
+        if self._lender is None:
             self._tape.__exit__(kind, error, traceback)
 
     def call(self, model: keras.layers.Layer, *args: Any, training: bool = True, **kwargs: Any) -> Any:
@@ -136,6 +144,7 @@ class Total:
         Raises:
             ConfigError: It is no loss; or one whose shares do not add up, where there are several.
         """
+        self._check_open("compare")
         own, step = loss_of(loss), current_step()
         check_share(
             own, accumulate=1 if step is None else step.updates.accumulate, is_weighted=sample_weight is not None
@@ -151,12 +160,13 @@ class Total:
         Args:
             name: Of the term in the logs, behind the total's.
             value: A scalar, the mean over this replica's own samples; or a value for each sample, whose mean is taken.
-                No loss object of Keras, which has divided by the replicas already: that goes to `compare`.
+                Of 16 bits, it is taken to 32. No loss object of Keras, which has divided by the replicas already: that
+                goes to `compare`.
             weight: What the term is multiplied by.
             count: What a scalar is the mean over, if not the samples: for example how many time steps are valid. The
                 terms that share one must be given the same tensor.
         """
-        value = tf.convert_to_tensor(value)
+        value = tf.cast(value, keras.config.floatx())
         if value.shape.rank != 0:
             value = tf.reduce_mean(value)
         self._append(name, value, weight=weight, count=None if count is None else tf.cast(count, tf.float32))
@@ -178,12 +188,12 @@ class Total:
             ConfigError: No optimizer is given, and the model was not compiled with one.
             StepError: It is called inside the `with` block, or there is no term.
         """
-        if self._is_open:
+        if self._is_recorded:
             raise StepError(
-                f"{self.name}.minimize was called inside the `with` block, on whose tape it would be recorded."
+                f"{self.name}.minimize was called inside the `with` block, on whose tape it would be recorded. Call it "
+                "behind the block."
             )
-        if not self._terms:
-            raise StepError(f"{self.name} has no term to minimize. Give it one with compare, add or call.")
+        self._check_terms("minimize")
         weights, optimizer = _trained(trained, optimizer)
         if not weights:
             return
@@ -195,22 +205,18 @@ class Total:
             step.add(optimizer, weights, self._groups(weights, optimizer, step), name)
 
     @property
-    def has_shares(self) -> bool:
-        """Whether this loss is only a part of one, on one of several replicas or in one of several steps."""
-        step = current_step()
-        return replicas.number() > 1 or (step is not None and step.updates.accumulate > 1)
-
-    @property
     def value(self) -> tf.Tensor:
         """The total of this replica's own samples, a scalar."""
+        self._check_terms("value")
         return tf.add_n([_weighted(term) for term in self._terms])
 
     def logs(self) -> dict[str, Any]:
         """The total and each term, times its weight, for a step to return; and the norm, if it was asked for."""
+        self._check_terms("logs")
         found: dict[str, tf.Tensor] = {}
         for term in self._terms:
             name = f"{self.name}/{term.name}"
-            value = _weighted(term) * self._part_in_logs(term)
+            value = in_logs(_weighted(term), term.count)
             found[name] = found[name] + value if name in found else value
         return {self.name: tf.add_n(list(found.values()))} | found | self.norms()
 
@@ -225,14 +231,29 @@ class Total:
                 f"inside `with losses.Total({self.name!r}) as ...:`."
             )
 
+    def _check_terms(self, method: str) -> None:
+        if not self._terms:
+            raise StepError(f"{self.name}.{method}: there is no term. Give it one with compare, add or call.")
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether what is computed now is recorded on its tape."""
+        return self._is_open if self._lender is None else self._lender._is_recorded
+
     def _append(self, name: str, value: tf.Tensor, *, weight: Any, count: tf.Tensor | None) -> None:
         self._check_open("add")
         if any(term.name == name for term in self._terms):
             raise StepError(f"{self.name} has a term called {name!r} already. Give each term a name of its own.")
+        self._given.add(name)
         self._terms.append(_Term(name, value, weight, count))
 
     def _join(self, name: str, value: tf.Tensor) -> None:
         """Adds a term that may be there already, from another call."""
+        if name in self._given:
+            raise StepError(
+                f"{self.name} has a term called {name!r}, and so is a layer called that adds to the loss. Give the "
+                "term another name."
+            )
         self._terms.append(_Term(name, value, 1.0, None))
 
     def _gradients(self, weights: Sequence[Any], optimizer: Any) -> list[Any]:
@@ -240,15 +261,18 @@ class Total:
         return self._differentiate(self._terms, weights, optimizer, [self._share(term) for term in self._terms])
 
     def _groups(self, weights: Sequence[Any], optimizer: Any, step: Step) -> list[tuple[list[Any], tf.Tensor]]:
-        """Of the terms that are means over the same things, gradients of the mean, and how many things these are."""
+        """Of the terms that are means over the same things, gradients of the mean, and how many things these are.
+
+        The gradients are this replica's part of the whole batch's, as in `_gradients`: where a loss reaches into the
+        rows of other replicas (`replicas.gathered`), a gradient must have their share, not its own.
+        """
         groups: dict[int | None, list[_Term]] = {}
         for term in self._terms:
             groups.setdefault(None if term.count is None else id(term.count), []).append(term)
         counts = [step.size if terms[0].count is None else terms[0].count for terms in groups.values()]
-        ones = [[None] * len(terms) for terms in groups.values()]
         gradients = [
-            self._differentiate(terms, weights, optimizer, shares)
-            for terms, shares in zip(groups.values(), ones, strict=True)
+            self._differentiate(terms, weights, optimizer, [self._share(term) for term in terms])
+            for terms in groups.values()
         ]
         return list(zip(gradients, counts, strict=True))
 
@@ -264,15 +288,7 @@ class Total:
         """What a mean over this replica's own is worth in the mean over all; None: all of it, there is but one."""
         if replicas.number() == 1:
             return None
-        count = _count_of(term)
-        return tf.math.divide_no_nan(count, replicas.total(count))
-
-    def _part_in_logs(self, term: _Term) -> tf.Tensor | float:
-        """What makes the mean over replicas, weighted by samples, that of the whole batch."""
-        step, share = current_step(), self._share(term)
-        if share is None or term.count is None or step is None:
-            return 1.0
-        return share * replicas.total(step.size) / step.size
+        return share_of(_count_of(term))
 
     def _norm_name(self) -> str:
         return "gradient_norm" if self.name == "loss" else f"{self.name}/gradient_norm"
@@ -307,7 +323,7 @@ def _trained(trained: Any, optimizer: Any) -> tuple[list[Any], Any]:
     if not isinstance(trained, keras.layers.Layer):
         if optimizer is None:
             raise ConfigError("minimize got a list of weights and no optimizer. Give it: minimize(weights, optimizer).")
-        return list(trained), optimizer
+        return list({id(weight): weight for weight in trained}.values()), optimizer  # that models share, once
     own = optimizer or getattr(trained, "optimizer", None)
     if own is None:
         raise ConfigError(

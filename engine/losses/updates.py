@@ -44,20 +44,25 @@ class _Sums:
     def zeros(cls, weights: Sequence[Any], are_known: Sequence[bool]) -> "_Sums":
         """Of the weights that the loss depends on."""
         pairs = zip(weights, are_known, strict=True)
-        return cls([_local_zeros(w.shape, _dtype_of(w)) if known else None for w, known in pairs], _local_zeros(()))
+        sums = [_local_zeros(weight.shape, _wide(weight.dtype)) if known else None for weight, known in pairs]
+        return cls(sums, _local_zeros((), tf.float32))
 
     def add(self, gradients: Gradients, count: tf.Tensor) -> None:
-        """Adds a step of this replica."""
+        """Adds a step of this replica: its part of the gradients of the whole batch, and its share of the count."""
         self.count.assign_add(count)
+        whole = replicas.total(count)
         for variable, gradient in zip(self.gradients, gradients, strict=True):
             if variable is not None:
-                dense = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-                variable.assign_add(dense * tf.cast(count, variable.dtype))
+                wide = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
+                variable.assign_add(wide * tf.cast(whole, variable.dtype))
 
     def take(self) -> Gradients:
         """This replica's part of the gradients of the whole, which over all replicas add up to it; zeros remain."""
         count = replicas.total(tf.convert_to_tensor(self.count))
-        taken = [None if v is None else _mean(v, count) for v in self.gradients]
+        taken = [
+            None if v is None else tf.math.divide_no_nan(tf.convert_to_tensor(v), tf.cast(count, v.dtype))
+            for v in self.gradients
+        ]
         for variable in self.variables():
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         return taken
@@ -146,10 +151,11 @@ class Updates:
         due = tf.convert_to_tensor(self._steps) >= self.accumulate
         return self._named(tf.cond(due, self._apply, self._nothing))
 
-    def flush(self) -> None:
-        """Updates with what there is, at the end of an epoch; called across replicas."""
-        if self._steps is not None and self._windows:
-            tf.cond(tf.convert_to_tensor(self._steps) > 0, self._apply, self._nothing)
+    def flush(self) -> dict[str, Pair]:
+        """Updates with what there is, at the end of an epoch; called across replicas, returns what the above does."""
+        if self._steps is None or not self._windows:
+            return {}
+        return self._named(tf.cond(tf.convert_to_tensor(self._steps) > 0, self._apply, self._nothing))
 
     def reset(self) -> None:
         """Forgets what was added up, as a fit that begins must."""
@@ -171,7 +177,8 @@ class Updates:
         norms = strategy.run(lambda: [n for window in self._windows.values() if (n := window.update()) is not None])
         assert self._steps is not None
         self._steps.assign(0)
-        return [*(strategy.experimental_local_results(norm)[0] for norm in norms), tf.ones(())]
+        own = [strategy.experimental_local_results(norm)[0] for norm in norms]
+        return [*(tf.cast(norm, tf.float32) for norm in own), tf.ones(())]
 
     def _nothing(self) -> list[tf.Tensor]:
         return [tf.zeros(()) for name in [*self._norm_names(), "weight"]]
@@ -228,16 +235,12 @@ def current_step() -> Step | None:
     return _STEP.get()
 
 
-def _dtype_of(weight: Any) -> tf.DType:
-    """In which gradients are added up: in 32 bits at least."""
-    return tf.float64 if tf.as_dtype(weight.dtype) == tf.float64 else tf.float32
+def _wide(dtype: Any) -> tf.DType:
+    """What gradients are added up in: what the weights are held in, but no fewer bits than 32."""
+    return tf.float64 if dtype == "float64" else tf.float32
 
 
-def _mean(total: tf.Variable, count: tf.Tensor) -> tf.Tensor:
-    return tf.math.divide_no_nan(tf.convert_to_tensor(total), tf.cast(count, total.dtype))
-
-
-def _local_zeros(shape: Any, dtype: tf.DType = tf.float32) -> tf.Variable:
+def _local_zeros(shape: Any, dtype: tf.DType) -> tf.Variable:
     """Of each replica its own; read across replicas, their sum."""
     return tf.Variable(
         tf.zeros(shape, dtype),

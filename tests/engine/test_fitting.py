@@ -10,6 +10,8 @@ from engine import Callback, ConfigError, Every, Trainer
 from engine.callbacks import LossHistory
 from tests.helpers import NUM_CLASSES, Recorder, assert_bit_equal, perceptron, samples, weights_of
 
+pytestmark = pytest.mark.shares_models
+
 X, Y = samples(43, shape=(4,))  # six batches of at most 8
 DATASET = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 RTOL = 1e-6  # ours sums in float64, Keras in float32

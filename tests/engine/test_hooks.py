@@ -11,6 +11,8 @@ from engine.callbacks import LossHistory, ProgressBar, TensorBoard
 from engine.hooks import Hooks
 from tests.helpers import HOOKS, Observer, Recorder, perceptron, samples
 
+pytestmark = pytest.mark.shares_models
+
 X, Y = samples(22, shape=(4,))  # three batches of at most 8
 FIT_HOOKS = [hook for hook in HOOKS if "predict" not in hook]
 ERRORS = [ValueError, StopIteration, GeneratorExit, KeyboardInterrupt, SystemExit]

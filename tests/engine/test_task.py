@@ -1,11 +1,12 @@
+import attrs
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from engine import Supervised, Task, Trainer
-from engine.callbacks import LossHistory, TensorBoard
-from tests.helpers import NUM_CLASSES, assert_bit_equal, classifier, perceptron, samples
+from engine import ConfigError, StepError, Supervised, Task, Trainer, losses
+from engine.callbacks import LossHistory, SwapEMAWeights, TensorBoard
+from tests.helpers import NUM_CLASSES, Recorder, assert_bit_equal, classifier, perceptron, samples
 
 X, Y = samples(43, shape=(4,))
 BATCH = (tf.constant(X[:8]), tf.constant(Y[:8]))
@@ -175,3 +176,359 @@ def test_another_trace_is_due_when_a_step_would_be_made_of_other_things():
     assert has_changed(lambda: setattr(model.layers[0], "trainable", False))
     assert has_changed(lambda: setattr(model, "optimizer", keras.optimizers.SGD()))
     assert has_changed(lambda: model.compile("sgd", "mse"))
+
+
+def small(optimizer=None, *, name="small"):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)], name=name)
+    if optimizer is not None:
+        model.compile(optimizer)
+    return model
+
+
+@attrs.define(eq=False)
+class Holder(Task):
+    """A task with something of every kind among its attributes."""
+
+    model: keras.Model
+    teacher: keras.Model = attrs.field(factory=lambda: small("adam", name="teacher"))
+    own: keras.optimizers.Optimizer = attrs.field(factory=lambda: keras.optimizers.Adam(name="own"))
+    layer: keras.layers.Layer = attrs.field(factory=lambda: keras.layers.Dense(2))
+    metric: keras.metrics.Metric = attrs.field(factory=lambda: keras.metrics.Mean(name="own_mean"))
+    seeds: keras.random.SeedGenerator = attrs.field(factory=lambda: keras.random.SeedGenerator(1))
+    generator: tf.random.Generator = attrs.field(factory=lambda: tf.random.Generator.from_seed(1))
+    of_keras: keras.Variable = attrs.field(factory=lambda: keras.Variable(1.0))
+    of_tensorflow: tf.Variable = attrs.field(factory=lambda: tf.Variable(2.0))
+    listed: list = attrs.field(factory=lambda: [small(name="first"), {"second": tf.Variable(3.0)}])
+    named: dict = attrs.field(factory=lambda: {"head": (small("sgd", name="head"), keras.layers.Dropout(0.5))})
+    rate: float = 0.1
+    words: str = "none of these has variables"
+    kind: type = keras.layers.Dense
+    nothing: None = None
+    _private: keras.Variable = attrs.field(factory=lambda: keras.Variable(4.0))
+
+    def train_step(self, batch):
+        raise NotImplementedError
+
+
+def test_whatever_has_variables_among_its_attributes_is_a_part():
+    """In lists, tuples and dicts too, with the optimizer that a model was compiled with; a frozen part is none less."""
+    task = Holder(small("sgd"))
+    task.born_later = keras.layers.Dense(3)
+    task.layer.build((None, 4))
+
+    assert [
+        "model", "model.optimizer", "teacher", "teacher.optimizer", "own", "layer", "metric", "seeds", "generator",
+        "of_keras", "of_tensorflow", "listed.0", "listed.1.second", "named.head.0", "named.head.0.optimizer",
+        "named.head.1", "_private", "born_later",
+    ] == list(task.parts())  # fmt: skip
+    assert task.parts()["teacher.optimizer"] is task.teacher.optimizer
+
+
+def test_every_variable_of_every_part_is_named_once():
+    """Where a generator stands, the total of a metric, the seed of a dropout; names differ where paths are the same."""
+    task = Holder(small("sgd"))
+    task.build((tf.TensorSpec((None, 4)),), "train")
+    task.layer.build((None, 4))
+    names = task.named_variables()
+    wanted = [
+        *task.model.variables,
+        *task.model.optimizer.variables,
+        *task.teacher.variables,
+        *task.teacher.optimizer.variables,
+        *task.layer.variables,
+        *task.metric.variables,
+        task.seeds.state,
+        task.generator.state,
+        task.of_keras,
+        task.of_tensorflow,
+        *task.listed[0].variables,
+        task.listed[1]["second"],
+        *task.named["head"][0].variables,
+        *task.named["head"][1].variables,
+        task._private,
+    ]
+
+    assert set(map(id, wanted)) <= set(map(id, names.values()))
+    assert len(names) == len({id(variable) for variable in names.values()})
+    assert "of_tensorflow/0/Variable:0" in names
+    assert "model/0/small/dense/kernel" in names
+
+
+X4 = X[:6]
+
+
+def stepping(returned):
+    """A task whose step returns what a function makes of its batch."""
+
+    @attrs.define(eq=False)
+    class Returning(Task):
+        model: keras.Model
+
+        def train_step(self, batch):
+            return returned(batch[0])
+
+    return Returning(small("sgd"))
+
+
+EXPECTED_SCALAR = (
+    "where a name and a scalar were expected, or a name and a pair of a scalar and its weight. Reduce it in the step, "
+    "for example with tf.reduce_mean."
+)
+EXPECTED_DICT = 'where a flat dict of scalar tensors was expected, such as {"loss": loss}.'
+WRONG = {
+    "no dict": (lambda x: tf.reduce_mean(x), "A step returned SymbolicTensor, " + EXPECTED_DICT),
+    "nothing": (lambda x: None, "A step returned NoneType, " + EXPECTED_DICT),
+    "a list": (lambda x: [tf.reduce_mean(x)], "A step returned list, " + EXPECTED_DICT),
+    "no scalar": (lambda x: {"loss": x}, "A step or a metric returned 'loss' with shape (None, 4), " + EXPECTED_SCALAR),
+    "None": (lambda x: {"loss": None}, "A step or a metric returned 'loss' with NoneType 'None', " + EXPECTED_SCALAR),
+    "an array": (
+        lambda x: {"loss": np.zeros(2)},
+        "A step or a metric returned 'loss' with ndarray '[0. 0.]', " + EXPECTED_SCALAR,
+    ),
+    "NumPy's number": (
+        lambda x: {"loss": np.float32(1)},
+        "A step or a metric returned 'loss' with float32 '1.0', " + EXPECTED_SCALAR,
+    ),
+    "words": (
+        lambda x: {"loss": tf.constant("low")},
+        "A step or a metric returned 'loss' with shape (), " + EXPECTED_SCALAR,
+    ),
+    "a dict": (
+        lambda x: {"loss": {"a": tf.reduce_mean(x)}},
+        "A step or a metric returned 'loss' with dict ",
+    ),
+    "a triple": (
+        lambda x: {"loss": (tf.reduce_mean(x), 1.0, 2.0)},
+        "A step or a metric returned 'loss' with tuple ",
+    ),
+    "no name": (lambda x: {1: tf.reduce_mean(x)}, "A step or a metric returned 1 with shape (), " + EXPECTED_SCALAR),
+}
+
+
+@pytest.mark.parametrize(("returned", "words"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_return_of_a_step_is_refused_in_words_before_the_first_step(returned, words):
+    recorder = Recorder()
+    with pytest.raises(StepError) as error:
+        Trainer(stepping(returned)).fit(X4, verbose=0, callbacks=[recorder])
+
+    assert str(error.value).startswith(words)
+    assert [] == recorder.calls
+
+
+def test_a_symbolic_tensor_of_keras_is_refused_in_words():
+    """As of a model that is called on its own inputs."""
+    task = stepping(lambda x: {"loss": keras.Input(())})
+    with pytest.raises(StepError, match="returned 'loss' with KerasTensor"):
+        Trainer(task).fit(X4, verbose=0)
+
+
+def test_on_replicas_a_wrong_return_is_refused_in_the_same_words(two_replicas):
+    with two_replicas.scope():
+        task = stepping(lambda x: {"loss": x})
+    with pytest.raises(StepError, match="returned 'loss' with shape"):
+        Trainer(task).fit(X4, verbose=0)
+
+
+def test_a_scalar_may_be_a_variable_a_number_or_have_a_weight():
+    """And (value, None) stands for the epoch so far."""
+    task = stepping(
+        lambda x: {
+            "loss": tf.reduce_mean(x[:, 0]),
+            "number": 2.0,
+            "variable": tf.Variable(3.0) if tf.executing_eagerly() else tf.constant(3.0),
+            "weighted": (tf.reduce_max(x[:, 0]), tf.reduce_max(x[:, 0]) ** 2),
+            "standing": (tf.reduce_min(x[:, 0]), None),
+        }
+    )
+    x = np.arange(24, dtype="float32").reshape(6, 4)
+    history = Trainer(task).fit(x, batch_size=4, shuffle=False, verbose=0).history
+
+    expected = {
+        "loss": x[:, 0].mean(),
+        "number": 2.0,
+        "variable": 3.0,
+        "weighted": (x[3, 0] ** 3 + x[5, 0] ** 3) / (x[3, 0] ** 2 + x[5, 0] ** 2),
+        "standing": x[4, 0],
+    }
+    assert expected.keys() == history.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[name], [value], rtol=1e-6, err_msg=name)
+
+
+def test_other_names_from_another_step_are_refused_in_words():
+    """Which only a step that runs eagerly can return."""
+    seen = []
+
+    def returned(x):
+        seen.append(x)
+        return {"loss": tf.reduce_mean(x)} | ({"late": tf.reduce_mean(x)} if len(seen) > 1 else {})
+
+    with pytest.raises(StepError) as error:
+        Trainer(stepping(returned), run_eagerly=True).fit(X4, batch_size=2, verbose=0)
+
+    assert (
+        "A step returned 'late', 'loss', and the one before it 'loss'. Return the same names from every step; for a "
+        "value that some steps do not have, a pair (value, weight) with weight 0."
+    ) == str(error.value)
+
+
+def test_a_value_of_the_step_that_is_called_like_a_norm_is_refused():
+    @attrs.define(eq=False)
+    class Clash(Task):
+        model: keras.Model
+
+        def train_step(self, batch):
+            with losses.Total() as total:
+                total.add("data", total.call(self.model, batch[0]) ** 2)
+            total.minimize(self.model, log_norm=True)
+            return total.logs() | {"gradient_norm": total.value}
+
+    with pytest.raises(StepError, match=r"both called 'gradient_norm'\. Rename one of them"):
+        Trainer(Clash(small("sgd")), accumulate=2).fit(X4, batch_size=2, verbose=0)
+
+
+@attrs.define(eq=False)
+class Squares(Task):
+    """The smallest task with a test step."""
+
+    model: keras.Model
+    other: keras.Model | None = None
+    optimizer: keras.optimizers.Optimizer | None = None
+    seen: keras.metrics.Metric = attrs.field(factory=lambda: keras.metrics.Sum(name="seen"))
+
+    def _loss(self, x):
+        with losses.Total() as total:
+            outputs = total.call(self.model, x)
+            total.add("data", (outputs - 1) ** 2)
+            if self.other is not None:
+                total.add("other", (total.call(self.other, x) + 1) ** 2)
+        return total
+
+    def train_step(self, batch):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        total = self._loss(x)
+        total.minimize(self.model)
+        if self.other is not None:
+            total.minimize(self.other.trainable_weights, self.optimizer)
+        self.seen.update_state(tf.ones(tf.shape(x)[:1]))
+        return total.logs() | {"seen": (self.seen.result(), None)}
+
+    def test_step(self, batch):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        self.seen.update_state(tf.ones(tf.shape(x)[:1]))
+        return self._loss(x).logs() | {"seen": (self.seen.result(), None)}
+
+
+CALLS = {
+    "evaluate": lambda trainer, history: trainer.evaluate(X4, callbacks=[history], verbose=0),
+    "validation_data": lambda trainer, history: trainer.fit(X4, validation_data=(X4,), callbacks=[history], verbose=0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_without_a_test_step_there_is_no_evaluation(call):
+    """Said before the first step, in words."""
+    task, history = stepping(lambda x: {"loss": tf.reduce_mean(x)}), Recorder()
+    with pytest.raises(StepError) as error:
+        call(Trainer(task), history)
+
+    assert (
+        "Returning has no test_step, which evaluate and validation_data need. Write one that returns the scalars of a "
+        "batch, or leave validation_data out."
+    ) == str(error.value)
+    assert [] == history.calls
+
+
+def test_metrics_of_a_task_begin_anew_with_each_epoch_and_each_evaluation():
+    """And those of training go on behind a validation in the middle of it."""
+    trainer = Trainer(Squares(small("sgd")))
+    history = trainer.fit(X[:10], batch_size=4, epochs=3, validation_data=(X[:7],), verbose=0).history
+
+    assert [10.0] * 3 == history["seen"]
+    assert [7.0] * 3 == history["val_seen"]
+    assert 5.0 == trainer.evaluate(X[:5], verbose=0)["seen"]
+
+
+def averaged(momentum=0.5):
+    return keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=momentum)
+
+
+def test_averages_take_the_place_of_the_weights_of_every_model_when_training_is_over():
+    """Of models that were compiled, and of those that an optimizer of the task trains."""
+    task = Squares(small(averaged()), small(name="other"), averaged(0.8))
+    raw = []
+
+    def look(batch, logs=None):
+        raw.append([*task.model.get_weights(), *task.other.get_weights()])
+
+    callback = keras.callbacks.LambdaCallback(on_train_batch_end=look)
+    Trainer(task).fit(X[:12], batch_size=4, epochs=2, shuffle=False, callbacks=[callback], verbose=0)
+    momenta, expected = [0.5, 0.5, 0.8, 0.8], raw[0]
+    for weights in raw[1:]:
+        expected = [m * old + (1 - m) * new for m, old, new in zip(momenta, expected, weights, strict=True)]
+
+    assert 6 == len(raw)
+    for average, given in zip(expected, [*task.model.get_weights(), *task.other.get_weights()], strict=True):
+        np.testing.assert_allclose(given, average, rtol=1e-5)
+    assert np.abs(task.model.get_weights()[0] - raw[-1][0]).max() > 1e-3
+
+
+def test_an_optimizer_that_has_made_no_update_leaves_the_weights():
+    """Its averages are zeros."""
+
+    @attrs.define(eq=False)
+    class Idle(Squares):
+        idle: keras.Model = attrs.field(factory=lambda: small(averaged(), name="idle"))
+
+    task = Idle(small("sgd"))
+    before = task.idle.get_weights()
+    Trainer(task).fit(X4, verbose=0)
+
+    assert_bit_equal(before, task.idle.get_weights())
+
+
+def test_averages_go_to_the_weights_that_they_are_of_though_others_are_frozen_since():
+    """Keras pairs the averages with what is trainable now: the second layer would get those of the first."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)])
+    model.compile(averaged(), "mse")
+    trainer = Trainer(model)
+    trainer.fit(X, X, epochs=2, verbose=0)
+    first = model.layers[0].get_weights()
+    model.layers[0].trainable = False
+    trainer.fit(X, X, epochs=2, verbose=0)
+    averages = [average.numpy() for average in model.optimizer._model_variables_moving_average]
+
+    assert_bit_equal(averages, model.get_weights())
+    for expected, given in zip(first, model.layers[0].get_weights(), strict=True):
+        np.testing.assert_allclose(given, expected, rtol=1e-6)
+
+
+def test_a_task_is_validated_with_averages_if_they_are_swapped_in():
+    """Those of the end of an epoch, which at the end of the last are the model's for good."""
+    histories = []
+    for callbacks in ([SwapEMAWeights()], []):
+        keras.utils.set_random_seed(1)
+        trainer = Trainer(Squares(small(averaged(0.9))))
+        history = trainer.fit(X, epochs=2, batch_size=8, validation_data=(X,), callbacks=callbacks, verbose=0).history
+        histories.append(history)
+        score = trainer.evaluate(X, verbose=0)["loss"]
+    swapped, own = histories
+
+    assert own["loss"] == swapped["loss"]
+    assert abs(own["val_loss"][-1] - swapped["val_loss"][-1]) > 1e-3
+    np.testing.assert_allclose(swapped["val_loss"][-1], score, rtol=1e-6)
+
+
+def test_replicas_do_not_build_a_model_inside_a_step(two_replicas):
+    """TensorFlow's own error speaks of placeholders."""
+    with two_replicas.scope():
+        model = keras.Sequential([keras.layers.Dense(1)], name="loose")
+        model.compile("sgd")
+    with pytest.raises(ConfigError) as error:
+        Trainer(Squares(model)).fit(X4, verbose=0)
+
+    assert (
+        "The model 'loose' of Squares is not built, and inside a step the 2 replicas cannot make its weights. Begin it "
+        "with keras.Input(shape), or call it once, inside `with strategy.scope():`."
+    ) == str(error.value)

@@ -103,7 +103,7 @@ def test_views_differ_from_each_other_and_from_image_to_image():
 def test_two_replicas_together_see_what_one_would(two_replicas, share):
     """Though their shares differ, and though a seed generator gives the same numbers to both."""
     images = tf.constant(pictures(7))
-    expected = RandomViews()(images, seeds())
+    expected = RandomViews(cut_out=0.3)(images, seeds())
     with two_replicas.scope():
         generator = seeds()
 
@@ -113,7 +113,7 @@ def test_two_replicas_together_see_what_one_would(two_replicas, share):
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             is_first = tf.equal(replica, 0)
             begin, end = tf.where(is_first, 0, size), tf.where(is_first, size, 7)
-            return RandomViews()(images[begin:end], generator)
+            return RandomViews(cut_out=0.3)(images[begin:end], generator)
 
         return two_replicas.experimental_local_results(two_replicas.run(own))
 
@@ -134,7 +134,7 @@ def test_other_images_are_refused_in_words(images, words):
     generator = seeds()
 
     with pytest.raises(ValueError, match=words):
-        tf.function(lambda images: RandomViews()(images, generator)).get_concrete_function(images)
+        tf.function(lambda images: RandomViews(cut_out=0.3)(images, generator)).get_concrete_function(images)
 
 
 @pytest.mark.parametrize(

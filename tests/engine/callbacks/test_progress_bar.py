@@ -25,7 +25,7 @@ from tests.helpers import perceptron, samples
 ROOT = Path(__file__).parents[3]
 X, Y = samples(43, shape=(4,))  # six batches of at most 8
 FIT = {"batch_size": 8, "shuffle": False}
-LINE = r"6 steps in [\d.]+ s, \d+ samples/s"
+LINE = r"6 steps in [\d.]+ s, [\d.]+ samples/s"
 
 
 @pytest.fixture(scope="module")
