@@ -63,7 +63,7 @@ class Options:
     """
 
     data: str = "digits"
-    noise: float = attrs.field(default=0.5, validator=and_(ge(0), lt(math.inf)))
+    noise: float = attrs.field(default=0.5, validator=and_(ge(0.0), lt(math.inf)))
     images: tuple[int, ...] = attrs.field(default=(1, 3, 10, 30), validator=[min_len(1), deep_iterable(ge(1))])
     pretraining_epochs: int = attrs.field(default=8, validator=ge(1))
     epochs: int = attrs.field(default=20, validator=ge(1))
@@ -196,18 +196,18 @@ def draw(accuracies: Accuracies, path: Path) -> None:
     """Draws a curve for each way: its mean over the seeds, a dot for each seed."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")  # no pyplot: nothing to close
     axes = figure.subplots()
-    for way in WAYS:
+    for way, beside in zip(WAYS, (0.96, 1.0, 1.04), strict=True):  # so that no dot hides another
         curve = {number: values for (other, number), values in accuracies.items() if other == way}
         (line,) = axes.plot(list(curve), [np.mean(values) for values in curve.values()], label=way)
         for number, values in curve.items():
-            axes.plot([number] * len(values), values, "o", color=line.get_color(), alpha=0.4)
+            axes.plot([number * beside] * len(values), values, "o", color=line.get_color(), alpha=0.4)
     axes.set_xscale("log")
     numbers = sorted({number for _, number in accuracies})
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set_xticks([], minor=True)
     axes.set(xlabel="images of each new class", ylabel="test accuracy")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
 
 
