@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from zoo.episodes import rewards_to_go
 
 
