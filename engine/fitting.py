@@ -65,6 +65,7 @@ class Fit:
     _rest: Standing | None = attrs.field(init=False, default=None)  # where it stands, while nothing is half done
     _asked: Progress = attrs.field(init=False, factory=Progress)  # when it was last asked whether saving is due
     _saved_step: int | None = attrs.field(init=False, default=None)  # of the last checkpoint
+    _was_cut: bool = attrs.field(init=False, default=False)  # inside an epoch, by a limit of steps or seconds
 
     def run(self) -> None:
         """Trains to the end of the plan; an error closes every callback and goes on its way unchanged."""
@@ -180,6 +181,7 @@ class Fit:
             if not is_over:
                 self._save_if_due(self._validated if is_due else {})
             elif self._is_cut_inside():  # more steps may be asked for, before which the epoch has not ended
+                self._was_cut = True
                 self._save({})
 
     def _is_epoch_over(self) -> bool:
@@ -254,7 +256,8 @@ class Fit:
     def _save_end(self, saving: Saving, states: list[dict[str, Any]]) -> None:
         """Saves what the run has come to, which is what a resume of it gives back."""
         is_stopped = not self.plan.is_over(self.progress)
-        saving.save(attrs.evolve(self._standing(), is_stopped=is_stopped), {}, states=states, is_final=True)
+        end = attrs.evolve(self._standing(), is_stopped=is_stopped, is_inside=self._was_cut)
+        saving.save(end, {}, states=states, is_final=True)
         saving.store.wait()
 
     def _has_data_ended(self) -> bool:

@@ -65,7 +65,8 @@ class Standing:
 
     Attributes:
         progress: How far it has come.
-        is_inside: Whether an epoch has begun that has not ended.
+        is_inside: Whether an epoch has begun that has not ended; at the end of a run, whether only its limit of steps
+            or seconds has ended the last epoch.
         is_validation_due: Whether a validation belongs here that has not been done.
         is_stopped: Whether a callback has set `model.stop_training`.
         validated: What the last validation of the epoch gave.

@@ -78,8 +78,10 @@ def _found_in(store: Store, plan: Plan) -> Saved | None:
     if found is None or not found.is_final:
         return found
     standing = RunDirectory.record(found).standing
-    is_end = standing.is_stopped or plan.is_over(standing.progress)
-    return found if is_end else store.newest(is_final=False)
+    progress = standing.progress
+    if standing.is_inside:  # with another limit, the last epoch is not over
+        progress = attrs.evolve(progress, epoch=progress.epoch - 1)
+    return found if standing.is_stopped or plan.is_over(progress) else store.newest(is_final=False)
 
 
 def checked(checkpoints: Any) -> Checkpointer | None:

@@ -5,6 +5,8 @@ Batch statistics and draws (BatchNormalization, Dropout) are each step's own, an
 are not drawn, and the difference that BatchNormalization makes is told by a test of its own.
 """
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -197,7 +199,6 @@ def test_an_embedding_learns_by_its_whole_gradient_where_fit_squares_it_in_parts
 
     assert_near(whole, accumulated)
     assert np.abs(whole[0] - in_parts[0]).max() > 1e-3
-    assert furthest(whole[1:], in_parts[1:]) < 0.1
 
 
 def test_data_of_unknown_length_is_accumulated_to_its_end():
@@ -365,21 +366,20 @@ def test_a_fit_begins_with_nothing_added_up(request, replicas):
 def test_a_step_that_is_left_out_is_in_no_sum():
     """`NonFinite("skip")` puts back what was added up before it, as if the batch had not been there."""
     data = dense_data() | {"batch_size": 2}
-    weights = []
+    found = []
     for is_bad in (False, True):
         model = dense(keras.optimizers.SGD(0.1))
         arguments = data | (
             {"x": np.insert(data["x"], [6, 6], np.inf, 0), "y": np.insert(data["y"], [6, 6], 0, 0)} if is_bad else {}
         )
-        fit = Trainer(model, accumulate=4).fit
-        if is_bad:
-            with pytest.warns(UserWarning, match="1 of 13 steps were not finite"):
-                fit(**arguments, verbose=0, callbacks=[NonFinite("skip")])
-        else:
-            fit(**arguments, verbose=0)
-        weights.append(weights_of(model))
+        fit = Trainer(model, accumulate=4, report_gradients=True).fit
+        with pytest.warns(UserWarning, match="1 of 13 steps were not finite") if is_bad else nullcontext():
+            history = fit(**arguments, verbose=0, callbacks=[NonFinite("skip")]).history
+        found.append((weights_of(model), history))
+    (weights, history), (other_weights, other_history) = found
 
-    assert_bit_equal(*weights)
+    assert_bit_equal(weights, other_weights)
+    assert history == other_history
 
 
 def test_the_norms_in_the_logs_are_those_of_updates():

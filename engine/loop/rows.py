@@ -154,13 +154,14 @@ class Loop:
     ) -> tf.Tensor:
         """A row with further values and their weights, and with what the guard found."""
         head, weights = tf.split(packed, [1 + width, width])
-        if fault is not None and self.guard is not None and self.guard.leaves_out:
-            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
         others = [tf.cast(value, packed.dtype) for value, _ in more.values()]
         pairs = zip(others, more.values(), strict=True)
         own = [tf.ones_like(value) if weight is None else tf.cast(weight, packed.dtype) for value, (_, weight) in pairs]
+        weights = tf.concat([weights, *_flats(own)], 0)
+        if fault is not None and self.guard is not None and self.guard.leaves_out:
+            weights = tf.where(fault > 0, tf.zeros_like(weights), weights)
         found = [] if fault is None else [tf.cast(fault, packed.dtype)[tf.newaxis]]
-        return tf.concat([head, *_flats(others), weights, *_flats(own), *found], 0)
+        return tf.concat([head, *_flats(others), weights, *found], 0)
 
     def _note(self, layout: dict[str, tuple[bool, tuple[int, ...]]]) -> None:
         """Notes what the columns mean, which must be the same for every step."""

@@ -29,8 +29,21 @@ def scale_of(optimizer: keras.optimizers.Optimizer) -> tf.Tensor | None:
 
 
 def build(optimizer: keras.optimizers.Optimizer, weights: Sequence[Any]) -> None:
-    """Makes the optimizer's variables, if there are none yet; may be called inside a step."""
-    if not optimizer.built:
+    """Makes the optimizer's variables, if there are none yet; may be called inside a step.
+
+    Raises:
+        ConfigError: There are some, and not for these weights.
+    """
+    if optimizer.built:
+        try:
+            optimizer._check_variables_are_known(weights)  # Keras has no public way to ask
+        except ValueError as error:
+            raise ConfigError(
+                f"There are weights to train that the optimizer {optimizer.name!r} was not built for. A model whose "
+                "layers were unfrozen since it was compiled must be compiled again; a step that trains weights of "
+                "several models by one optimizer must have it as an attribute: minimize(weights, self.optimizer)."
+            ) from error
+    else:
 
         def make(strategy: tf.distribute.Strategy) -> None:
             with tf.init_scope(), strategy.scope():

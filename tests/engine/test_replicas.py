@@ -59,8 +59,13 @@ def asked(two_replicas):
     def answers(first):
         seeds.state.assign([3, 0])
         found = ask(tf.constant([0, first, SIZE]))
-        both = tf.nest.map_structure(lambda value: two_replicas.experimental_local_results(value), found)
-        return [tf.nest.map_structure_up_to(found, lambda pair, i=i: np.array(pair[i]), both) for i in range(2)]
+
+        def of(index):
+            return keras.tree.map_structure(
+                lambda value: np.array(two_replicas.experimental_local_results(value)[index]), found
+            )
+
+        return [of(index) for index in range(2)]
 
     return answers
 

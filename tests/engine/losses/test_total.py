@@ -44,6 +44,7 @@ class Pair:
         frozen.trainable = False
         for model in (self.first, self.second):
             model.compile(keras.optimizers.SGD(1.0))
+            model.optimizer.build(model.trainable_weights)
             for weight in model.weights:
                 weight.assign(RANDOM.normal(size=weight.shape))
         self.kernel, self.bias, self.head_kernel, self.head_bias = self.second.trainable_weights
@@ -307,6 +308,13 @@ MISUSES = {
         ConfigError,
         "minimize got the model 'bare', which has no optimizer. Compile it with one, "
         "bare.compile(keras.optimizers.Adam()), or give it: minimize(model, optimizer).",
+    ),
+    "an optimizer of another model": (
+        lambda: closed().minimize(Pair().second.trainable_weights, Pair().first.optimizer),
+        ConfigError,
+        "There are weights to train that the optimizer 'SGD' was not built for. A model whose layers were unfrozen "
+        "since it was compiled must be compiled again; a step that trains weights of several models by one optimizer "
+        "must have it as an attribute: minimize(weights, self.optimizer).",
     ),
     "no loss": (
         lambda: opened().compare("more", None, Y, X),
