@@ -6,6 +6,8 @@ UV_VERSION := 0.13.8
 ARGS ?=
 
 RUN := .venv/bin/python -m
+# Left to itself, xdist keeps the files with the fewest tests for the end, and these are the ones that take minutes.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 UV := .venv/uv-$(UV_VERSION).stamp
 ENV := .venv/env.stamp
 THIRDPARTY := .venv-thirdparty/env.stamp
@@ -23,10 +25,10 @@ train: $(ENV)  ## train the small Inception and test it
 	$(RUN) recipes.inception $(ARGS)
 
 test: $(ENV)  ## run every test
-	$(RUN) pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) pytest $(SPREAD) $(ARGS)
 
 test-fast: $(ENV)  ## run the tests that are not marked slow
-	$(RUN) pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+	$(RUN) pytest $(SPREAD) -m "not slow" $(ARGS)
 
 compat: $(ENV)  ## run the tests that need PyTorch, which is installed for them (3 GB)
 	.venv/bin/uv pip install -p .venv/bin/python --group compat

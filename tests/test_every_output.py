@@ -1,5 +1,7 @@
 """Whatever a model gives, `predict` hands over as Keras does, in blocks or batch by batch; `evaluate`'s two forms."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,8 @@ import tensorflow as tf
 from engine import Callback, Trainer
 from tests.helpers import NUM_CLASSES, perceptron, samples
 from tests.oracle import RTOL
+
+pytestmark = pytest.mark.shares_models
 
 X, Y = samples(43, shape=(4,))  # six batches of at most 8, the last of three
 
@@ -67,9 +71,11 @@ OUTPUTS = {
 }  # fmt: skip
 
 
-def model_that_gives(function):
-    keras.utils.set_random_seed(1)
-    return Gives(function)
+@functools.cache
+def model_and_trainer(outputs):
+    """A model that gives such outputs, and a Trainer of it; one for all tests, so that steps are traced seldom."""
+    model = Gives(OUTPUTS[outputs])
+    return model, Trainer(model, steps_per_execution=4)
 
 
 def assert_same_outputs(expected, given):
@@ -118,34 +124,40 @@ class Acts(Looks):
 @pytest.mark.parametrize("outputs", OUTPUTS)
 def test_outputs_are_those_of_keras(outputs, data):
     """In blocks of four, in single steps for a callback that acts, and eagerly."""
-    model = model_that_gives(OUTPUTS[outputs])
+    model, trainer = model_and_trainer(outputs)
     # Of data of unknown length Keras complains that it ran out.
     expected = model.predict(**DATA["arrays" if data == "unknown length" else data](), verbose=0)
     if (
         data == "one batch" and "one number a batch" in outputs
     ):  # which Keras has as no array, if there is but one batch
         expected = keras.tree.map_structure(np.atleast_1d, expected)
-    trainer = Trainer(model, steps_per_execution=4)
 
     assert_same_outputs(expected, trainer.predict(**DATA[data](), verbose=0))
     assert_same_outputs(expected, trainer.predict(**DATA[data](), callbacks=[Acts()], verbose=0))
+
+
+@functools.cache
+def batches_by_keras(outputs):
+    """What Keras predicts of each batch by itself."""
+    model, _ = model_and_trainer(outputs)
+    return [model.predict(X[begin : begin + 8], verbose=0) for begin in range(0, 43, 8)]
 
 
 @pytest.mark.parametrize("outputs", [name for name in OUTPUTS if name != "not as many rows as samples"])
 @pytest.mark.parametrize("callback", [Looks, Acts])
 def test_a_hook_gets_the_outputs_of_its_batch(outputs, callback):
     """In the model's own structure; Keras takes a dict of outputs apart."""
-    model, looks = model_that_gives(OUTPUTS[outputs]), callback()
-    Trainer(model, steps_per_execution=4).predict(batches(), callbacks=[looks], verbose=0)
+    (_, trainer), looks = model_and_trainer(outputs), callback()
+    trainer.predict(batches(), callbacks=[looks], verbose=0)
 
     assert [(batch, ["outputs"]) for batch in range(6)] == [kept[:2] for kept in looks.kept]
     for batch, _, given in looks.kept:
-        assert_same_outputs(model.predict(X[8 * batch : 8 * batch + 8], verbose=0), given)
+        assert_same_outputs(batches_by_keras(outputs)[batch], given)
 
 
 @pytest.mark.parametrize("outputs", ["nested", "inner axis of any length", "strings beside numbers", "sparse"])
 def test_eager_steps_give_the_same_outputs(outputs):
-    model = model_that_gives(OUTPUTS[outputs])
+    model, _ = model_and_trainer(outputs)
     expected = model.predict(batches(), verbose=0)
 
     assert_same_outputs(expected, Trainer(model, run_eagerly=True).predict(batches(), verbose=0))

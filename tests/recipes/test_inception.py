@@ -36,6 +36,8 @@ def test_the_recipes_are_listed_without_tensorflow():
         "pixels.",
         "distillation": "Distils a trained convolutional network into a small dense one, of images that nobody has "
         "labelled.",
+        "fine_tuning": "Takes what a network has learnt of half the digits to the other half, of which it sees only a "
+        "few images.",
         "gan": "Trains a generative adversarial network to draw digits, and has them judged.",
         "inception": "Trains the shorter small Inception on pictures of digits, and reports on it.",
         "vae": "Trains a variational auto-encoder on pictures of digits, and draws others like them.",

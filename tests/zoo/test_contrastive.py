@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Trainer
+from engine import Trainer, losses
 from zoo import RandomViews, SimCLR, nt_xent, small_encoder, with_projection_head
 from zoo.contrastive import compare, found
 
@@ -239,3 +239,45 @@ def test_a_temperature_that_is_not_above_0_is_refused(temperature):
 def test_a_bad_number_is_refused_by_the_name_of_the_argument(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+class Spread(keras.layers.Layer):
+    """Wants its inputs to be far from 0, by `add_loss`."""
+
+    def call(self, x):
+        self.add_loss(-0.3 * tf.reduce_mean(tf.square(x)))
+        return x
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_a_model_called_for_two_views_counts_what_each_call_adds_and_its_weights_once(number, seed):
+    """Against the same total written out, on a plain tape: `model.losses` has those of one call only."""
+    layers = [
+        keras.layers.Dense(3, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.1), name="dense"),
+        Spread(name="spread"),
+        keras.layers.Activation("linear", activity_regularizer=keras.regularizers.L1(0.2), name="thin"),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    first, second = np.random.default_rng(seed).normal(size=(2, number, 4)).astype("float32")
+    with losses.Total() as total:
+        one, other = total.call(model, first), total.call(model, second)
+        total.add("data", tf.reduce_mean(tf.square(one - other)))
+    kernel = model.trainable_weights[0]
+    weights = tf.Variable(kernel.value)
+    with tf.GradientTape() as tape:
+        outputs = tf.stack([first @ weights, second @ weights])  # (2, B, 3)
+        spread = -0.3 * tf.reduce_mean(tf.square(outputs)) * 2
+        thin = 0.2 * tf.reduce_sum(tf.abs(outputs)) / number
+        regularization = 0.1 * tf.reduce_sum(tf.square(weights))
+        expected = tf.reduce_mean(tf.square(outputs[0] - outputs[1])) + spread + thin + regularization
+    gradient = tape.gradient(expected, weights)
+    total.minimize(model, keras.optimizers.SGD(1.0))
+    logs = total.logs()
+
+    # Not bit-equal: summed in another order.
+    np.testing.assert_allclose(logs["loss/spread"], spread, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss/thin"], thin, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss/regularization"], regularization, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(kernel, weights - gradient, rtol=1e-5, atol=1e-5)
