@@ -43,7 +43,7 @@ class Pair:
         self.second = keras.Sequential([keras.Input((4,)), frozen, shared, head])
         frozen.trainable = False
         for model in (self.first, self.second):
-            model.compile(keras.optimizers.SGD(1.0))
+            model.compile(keras.optimizers.SGD(1.0, name="mine"))
             model.optimizer.build(model.trainable_weights)
             for weight in model.weights:
                 weight.assign(RANDOM.normal(size=weight.shape))
@@ -312,7 +312,7 @@ MISUSES = {
     "an optimizer of another model": (
         lambda: closed().minimize(Pair().second.trainable_weights, Pair().first.optimizer),
         ConfigError,
-        "There are weights to train that the optimizer 'SGD' was not built for. A model whose layers were unfrozen "
+        "There are weights to train that the optimizer 'mine' was not built for. A model whose layers were unfrozen "
         "since it was compiled must be compiled again; a step that trains weights of several models by one optimizer "
         "must have it as an attribute: minimize(weights, self.optimizer).",
     ),
