@@ -63,7 +63,7 @@ class Options:
     """
 
     data: str = "digits"
-    noise: float = attrs.field(default=0.5, validator=and_(ge(0), lt(math.inf)))
+    noise: float = attrs.field(default=0.5, validator=and_(ge(0.0), lt(math.inf)))
     images: tuple[int, ...] = attrs.field(default=(1, 3, 10, 30), validator=[min_len(1), deep_iterable(ge(1))])
     pretraining_epochs: int = attrs.field(default=8, validator=ge(1))
     epochs: int = attrs.field(default=20, validator=ge(1))
