@@ -26,7 +26,7 @@ def strided_cnn(
     *,
     filters: Sequence[int] = (32, 64, 128),
     dropout: float = 0.5,
-    momentum: float = 0.9,
+    momentum: float | None = 0.9,
 ) -> keras.Sequential:
     """Convolutions that each halve the image, and a softmax on what is left of it, pixel by pixel.
 
@@ -38,7 +38,7 @@ def strided_cnn(
         input_shape: `(height, width, channels)` without the batch.
         filters: Channels from each convolution, in order.
         dropout: Fraction of the features set to zero while training, at least 0 and at most 1.
-        momentum: Of the batch normalisations; 0.9 follows in a training of a few hundred steps.
+        momentum: Of the batch normalisations; 0.9 follows in a training of a few hundred steps. None: there are none.
 
     Returns:
         A built, uncompiled model from `(batch, *input_shape)` to `(batch, num_classes)`.
@@ -50,10 +50,9 @@ def strided_cnn(
     layers: list[keras.layers.Layer] = [keras.Input(input_shape, name="images")]  # (B, 28, 28, 1)
     for number, channels in enumerate(filters, 1):  # (B, 14, 14, 32), (B, 7, 7, 64), (B, 4, 4, 128)
         check_count(f"filters[{number - 1}]", channels, example=32)
-        layers += [
-            keras.layers.Conv2D(channels, 3, 2, "same", activation="relu", name=f"convolution_{number}"),
-            keras.layers.BatchNormalization(momentum=momentum, name=f"normalization_{number}"),
-        ]
+        layers.append(keras.layers.Conv2D(channels, 3, 2, "same", activation="relu", name=f"convolution_{number}"))
+        if momentum is not None:
+            layers.append(keras.layers.BatchNormalization(momentum=momentum, name=f"normalization_{number}"))
     layers += [
         keras.layers.Flatten(name="flat"),  # (B, 2048)
         keras.layers.Dropout(dropout, name="dropout"),  # (B, 2048)

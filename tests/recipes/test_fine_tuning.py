@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.fine_tuning import Options, check_frozen, load_halves, main
+from recipes.fine_tuning import COPIES, Options, check_frozen, load_halves, main
 from zoo import fine_tuned, strided_cnn
 
 
@@ -35,7 +35,8 @@ def test_the_halves_share_no_class_and_few_images_are_as_few_as_asked_for():
 
     assert (5, 5) == (known.num_classes, new.num_classes)
     assert set(range(5)) == set(known.train.labels) == set(new.train.labels)
-    assert 1257 == len(known.train) + len(new.train)
+    assert 1257 == len(known.train) / COPIES + len(new.train)
+    assert (0, 1) == (new.test.pixels.min(), new.test.pixels.max())
     assert 3 * 5 == len(np.unique(few.pixels.reshape(len(few), -1), axis=0))
     assert set(range(5)) == set(few.labels)
     assert np.array_equal(few.pixels, new.few(3, seed=0).pixels)

@@ -10,6 +10,7 @@ def images(*shape):
 
 def test_the_networks_have_the_parameters_of_their_docstrings():
     assert 114_058 == strided_cnn().count_params()
+    assert 114_058 - 4 * (32 + 64 + 128) == strided_cnn(momentum=None).count_params()
     assert 25_450 == dense_classifier().count_params()
 
 
