@@ -62,7 +62,7 @@ class Task(abc.ABC):
         """Trains on one batch; returns this step's scalars.
 
         Args:
-            batch: (x,), (x, y) or (x, y, sample_weight), as `keras.utils.unpack_x_y_sample_weight` takes it apart.
+            batch: x alone, (x, y) or (x, y, sample_weight): `keras.utils.unpack_x_y_sample_weight` takes each apart.
         """
 
     def test_step(self, batch: Batch) -> StepValues:

@@ -95,7 +95,7 @@ def main(options: Options) -> None:
     print(
         f"Mean return {last:.1f} over the last {options.steps * options.batch_size} episodes of the training "
         f"({'solved' if last >= SOLVED else 'not solved'}: {SOLVED:.0f}); {scores['return']:.1f} over {len(unknown)} "
-        f"others with the likeliest action each time, {scores['lowest_return']:.0f} the lowest."
+        f"others with the likeliest action each time, their standard deviation {scores['return_deviation']:.1f}."
     )
     print(f"In {directory}: {', '.join(sorted(path.name for path in directory.iterdir()))}.")
     print(f"To look at it: {shlex.join(['tensorboard', '--logdir', str(directory / 'logs')])}")

@@ -23,15 +23,15 @@ POLE = 1.0  # metres, as there
 
 
 def draw_returns(batches: Mapping[str, Sequence[float]], path: Path, *, batch_size: int, solved: float) -> None:
-    """Draws what the episodes of each batch brought: the mean, the lowest and the highest, and a running mean.
+    """Draws what the episodes of each batch brought: mean and standard deviation, and a running mean.
 
     Args:
-        batches: "return", "lowest_return" and "highest_return" of each batch.
+        batches: "return" and "return_deviation" of each batch.
         path: The file to write, ending in `.png`.
         batch_size: Episodes in a batch.
         solved: The return that is to be reached.
     """
-    means = np.asarray(batches["return"])
+    means, deviations = np.asarray(batches["return"]), np.asarray(batches["return_deviation"])
     episodes = batch_size * np.arange(1, len(means) + 1)
     window = min(-(-WINDOW_EPISODES // batch_size), len(means))
     running = np.convolve(means, np.full(window, 1 / window), mode="valid")
@@ -39,7 +39,7 @@ def draw_returns(batches: Mapping[str, Sequence[float]], path: Path, *, batch_si
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.fill_between(
-        episodes, batches["lowest_return"], batches["highest_return"], alpha=0.2, label="lowest to highest of a batch"
+        episodes, means - deviations, means + deviations, alpha=0.2, label="standard deviation within a batch"
     )
     axes.plot(episodes, means, linewidth=0.8, label=f"mean of a batch of {batch_size}")
     axes.plot(episodes[window - 1 :], running, linewidth=2.5, label=f"mean of the last {window * batch_size}")

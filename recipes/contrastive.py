@@ -26,6 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from engine import Checkpointer, Trainer
 from engine.callbacks import TensorBoard
@@ -36,7 +37,7 @@ from recipes.runs import directory_of
 from zoo import SimCLR, small_encoder, with_projection_head
 
 COUNTS = (5, 10, 20, 50)  # labels a class
-MOST_POINTS = 1000  # in the map: t-SNE takes 5 s for these
+MOST_POINTS = 1000  # in a map, whose work grows faster than they do
 TRAINED, UNTRAINED, PIXELS = "features", "untrained encoder", "pixels"
 
 
@@ -169,7 +170,8 @@ def draw_curves(axes: Axes, curves: dict[str, NDArray[np.float64]]) -> None:
 def draw_map(axes: Axes, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
     """Points in two dimensions, near each other if they are near in all; each class has a colour and its number."""
     perplexity = min(30, (len(rows) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(rows)
+    with threadpool_limits(1):  # as in `recipes.probe`: threads that wait for each other took 12 times the work
+        points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(rows)
     axes.scatter(points[:, 0], points[:, 1], c=labels, cmap="tab10", s=8)
     for label in np.unique(labels):
         middle = np.median(points[labels == label], axis=0)

@@ -132,49 +132,55 @@ bold.
 
 ## What is counted
 
-The training: the step, its losses, optimizers, logs, evaluation, saving and resuming. Networks and data are given to all
-three, and are not counted; nor are imports, blank lines, comments and docstrings. All are laid out by ruff, 120 columns
-wide. Each is written as its own tool wants it, as short as it gets while it does what the others do:
+The training: the step, its losses, optimizers, logs, evaluation, saving and resuming. Networks and data are given to
+all three, and are not counted; nor are imports, blank lines, comments and docstrings. All are laid out by ruff, 120
+columns wide. Each is written as its own tool wants it, as short as it gets while it does what the others do:
 
 - each term of the loss under a name of its own, as a mean over each epoch;
 - evaluation beside the training, but for the GAN and for SimCLR;
 - a checkpoint every 100 steps, from which the same program goes on when it is called again.
 
-Those by this package and by Keras do the same in numbers too: from the same weights, on the same data, they come to the
-same weights and the same logs (`test_lines_page.py::test_what_is_counted_trains_alike_here_and_in_keras`). Those by
-Lightning do the same in PyTorch.
+Those by this package and by Keras do the same in numbers too: from the same weights, on the same data, they come to
+the same weights and the same logs
+(`test_lines_page.py::test_what_is_counted_trains_alike_here_and_in_keras`). Those by Lightning are the same in PyTorch.
 
 The last column is about the Tasks that `zoo` ships. They do more than the others: they check their arguments, two
 replicas train as one, distillation takes images without labels, the auto-encoder can be saved as one file.
 
 ## What the counts do not show
 
-Each was killed in the middle of its last epoch, 40 steps behind a checkpoint or more, and called again:
+Each training was killed in the middle of an epoch, dozens of steps behind a checkpoint, and called again. Beside the
+same training that nobody killed:
 
 | | this package | Keras 3.15 | Lightning 2.6 |
 |---|---|---|---|
-RESUME
-| terms of `add_loss` and regularizers | counted, at each call of each model | of each model's last call, and only if the step adds `losses` | PyTorch has none |
+| weights at the end | the same, to the bit | others | the same, to the bit |
+| logs of the interrupted epoch | the same, to the bit | others | of the batches since it went on |
+| history | whole | of the epochs since it went on | in the files of a logger |
 
-Keras: `BackupAndRestore` saves weights and the number of the epoch, and begins that epoch anew, in another order; where a
-`SeedGenerator` stands is not among the weights. Tried by `python -m tests.lines.resumed`, which tries this package too.
+**Keras**: `BackupAndRestore` saves weights, optimizers and the number of the epoch, and begins that epoch anew, though
+its first steps are in the weights already. The order of the data, and where a `SeedGenerator` stands, are not saved.
+It wants models and optimizers built beforehand. Seen by `python -m tests.lines.resumed`, which tries this package too.
 
-Lightning: the order of the data goes on with the loader of another package, torchdata's `StatefulDataLoader`; random
-numbers do where the module has a generator of its own, and two hooks that save it, which are counted. The means that
-`self.log` takes over the epoch are those of the batches since it was resumed. `every_n_train_steps` counts updates, of
-which the GAN has two a batch and PPO six. Run once, by `python -m tests.lines.run_lightning`, in an environment of its
-own: lightning 2.6.6, torch 2.13.0, torchdata 0.11.0.
+**Lightning**: the order of the data goes on with the loader of another package, torchdata's `StatefulDataLoader`;
+random numbers do where the module has a generator of its own and two hooks that save it. Both are counted. The means
+that `self.log` takes over an epoch begin anew. `every_n_train_steps` counts updates, of which the GAN has two a batch
+and PPO six. Seen by `python -m tests.lines.run_lightning`, run once, in an environment of its own: lightning 2.6.6,
+torch 2.13.0, torchdata 0.11.0.
 
 ## Where they differ
 
-- **Distillation** is shortest in Keras: it is all in `compute_loss`. A model that overrides it trains in a `Trainer` as it
-  is (`test_overrides.py`).
-- **The auto-encoder and fine-tuning** need no Task and no `train_step`: the model is the same, and `Trainer(model).fit`
-  stands for `model.fit`. What is saved are the lines for naming the terms of the loss.
-- **The GAN** updates both networks from one pass of both in Keras and here; in Lightning the generator meets the critic
-  that was just updated, as its own examples do.
-- **Episodes** are played by `zoo.arena` and `zoo.episodes` ({arena} lines) for this package and for Keras, in the graph,
-  and by `tests/lines/lightning_episodes.py` ({play} lines) for Lightning, in plain Python. Neither is counted.
+- **Terms of `add_loss` and regularizers** are counted here at each call of each model. In Keras, `compute_loss` counts
+  those of a model's last call, and a `train_step` of one's own those that it adds by hand; these leave them out, for
+  the networks have none. PyTorch knows no such thing.
+- **Distillation** is shortest in Keras: all of it is in `compute_loss`. A model that overrides it trains in a `Trainer`
+  as it is (`test_overrides.py`).
+- **The auto-encoder and fine-tuning** need no Task and no `train_step`: the model is Keras's, and `Trainer(model).fit`
+  stands for `model.fit`. Of the auto-encoder, the Trainer itself names the terms of the loss.
+- **The GAN** updates both networks from one pass of both in Keras and here; in Lightning the generator meets the
+  critic that was just updated, which saves telling apart whose gradients are whose.
+- **Episodes** are played by `zoo.arena` and `zoo.episodes` ({arena} lines) for this package and for Keras, in the
+  graph, and by `tests/lines/lightning_episodes.py` ({play} lines) for Lightning, in plain Python. Neither is counted.
 """
 
 if __name__ == "__main__":

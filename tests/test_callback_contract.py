@@ -603,8 +603,7 @@ class ReadsOptimizer(keras.callbacks.Callback):
 RATES = {"constant": lambda: 0.5, "schedule": lambda: keras.optimizers.schedules.ExponentialDecay(0.5, 2, 0.5)}
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 5, "auto"])
+@pytest.mark.parametrize(("rate", "steps_per_execution"), [("constant", "auto"), ("schedule", 1), ("schedule", 2)])
 def test_iterations_and_learning_rate_are_current_in_the_hook_of_every_batch(rate, steps_per_execution):
     """Keras with one step in an execution is the judge; with more it calls the hook for the last of them only."""
     theirs, ours = ReadsOptimizer(), ReadsOptimizer()

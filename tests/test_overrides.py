@@ -203,8 +203,9 @@ def compiled(kind):
     return make
 
 
-@pytest.mark.parametrize("kind", CASES)
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    ("kind", "steps_per_execution"), [*((kind, 4) for kind in CASES), (TrainStep, 1), (ComputeMetrics, 1)]
+)
 def test_a_model_trains_validates_and_predicts_as_in_keras(kind, steps_per_execution):
     """Weights bit by bit, history and `evaluate` by name and value; also where a block is longer than a step."""
     data = (dataset(X, Y, WEIGHTS) if kind in (ComputeMetricsAlone, ComputeMetrics) else dataset(),)

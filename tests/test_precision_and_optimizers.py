@@ -31,8 +31,11 @@ def Adam(rate=0.01, **arguments):  # noqa: N802
     return keras.optimizers.Adam(rate, **arguments)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16", "float64"], indirect=True)
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    ("precision", "steps_per_execution"),
+    [("mixed_bfloat16", 4), ("mixed_float16", 4), ("mixed_float16", 1), ("float64", 4)],
+    indirect=["precision"],
+)
 def test_a_precision_trains_validates_and_predicts_as_in_keras(precision, steps_per_execution):
     theirs, ours = assert_trained_alike(
         classifier,
@@ -171,7 +174,7 @@ def test_averaged_weights_stand_in_their_place_when_callbacks_hear_of_the_end():
     assert_bit_equal(*seen)
 
 
-BLOCKS = [(1, None), (1, 3), (1, "auto"), (3, None), (3, 1), (50, None), (50, 7)]
+BLOCKS = [(1, None), (1, 3), (3, None), (3, 1), (50, "auto")]
 
 
 @pytest.mark.parametrize(("compiled", "given"), BLOCKS)

@@ -186,9 +186,8 @@ class TestAFinishedRun:
     def test_more_steps_may_be_asked_for_in_mid_epoch(self, max_steps, tmp_path):
         """In the second epoch, and in the third, which is the last."""
         run = Run(arguments=VALIDATION)
-        cut = run.fit(run.trainer(tmp_path), max_steps=max_steps)
+        run.fit(run.trainer(tmp_path), max_steps=max_steps)
 
-        assert_same(cut, run.fit(run.trainer(tmp_path), max_steps=max_steps, resume=True))
         assert_same(whole(run), run.fit(run.trainer(tmp_path), resume=True))
 
     def test_what_early_stopping_has_ended_stays_ended(self, tmp_path):

@@ -177,19 +177,19 @@ def _log_probability(logits: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
 
 
 def _standardized(values: tf.Tensor) -> tf.Tensor:
-    """Less their mean and by their standard deviation, both of the whole batch: (steps,)."""
+    mean, deviation = _moments(values)
+    return (values - mean) / (deviation + keras.config.epsilon())
+
+
+def _moments(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The mean and the standard deviation over the whole batch, of whichever replica the values are."""
     count = replicas.total(tf.cast(tf.size(values), values.dtype))
-    centred = values - replicas.total(tf.reduce_sum(values)) / count
-    variance = replicas.total(tf.reduce_sum(tf.square(centred))) / count
-    return centred / (tf.sqrt(variance) + keras.config.epsilon())
+    mean = replicas.total(tf.reduce_sum(values)) / count
+    return mean, tf.sqrt(replicas.total(tf.reduce_sum(tf.square(values - mean))) / count)
 
 
 def _outcome(episodes: Episodes) -> StepValues:
-    """The episodes' mean return and length, and the lowest and the highest return among those of all replicas."""
-    everyones = replicas.gathered(episodes.returns)
-    return {
-        "return": tf.reduce_mean(everyones),
-        "length": tf.reduce_mean(replicas.gathered(tf.cast(episodes.lengths, tf.float32))),
-        "lowest_return": tf.reduce_min(everyones),
-        "highest_return": tf.reduce_max(everyones),
-    }
+    """What the episodes of the whole batch brought."""
+    mean, deviation = _moments(episodes.returns)
+    length, _ = _moments(tf.cast(episodes.lengths, tf.float32))
+    return {"return": mean, "return_deviation": deviation, "length": length}

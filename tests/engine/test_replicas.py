@@ -46,7 +46,7 @@ def asked(two_replicas):
                 loss = weight * tf.reduce_sum(everything * factors[:, None]) + replicas.total(tf.reduce_sum(own**2))
             return {
                 "drawn": replicas.drawn(lambda number: draw(number, seeds), size),
-                "number": replicas.number(),
+                "number": tf.constant(replicas.number()),
                 "total": replicas.total(tf.cast(size, tf.float32)),
                 "totals": replicas.total([tf.reduce_sum(own), tf.cast(index, tf.float32)]),
                 "gathered": everything,

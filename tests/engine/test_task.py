@@ -265,7 +265,7 @@ def stepping(returned):
         model: keras.Model
 
         def train_step(self, batch):
-            return returned(batch[0])
+            return returned(keras.utils.unpack_x_y_sample_weight(batch)[0])
 
     return Returning(small("sgd"))
 
@@ -378,8 +378,9 @@ def test_a_value_of_the_step_that_is_called_like_a_norm_is_refused():
         model: keras.Model
 
         def train_step(self, batch):
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
             with losses.Total() as total:
-                total.add("data", total.call(self.model, batch[0]) ** 2)
+                total.add("data", total.call(self.model, x) ** 2)
             total.minimize(self.model, log_norm=True)
             return total.logs() | {"gradient_norm": total.value}
 

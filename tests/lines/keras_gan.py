@@ -21,6 +21,8 @@ class GAN(keras.Model):
         super().compile()
         self.generator_optimizer = generator_optimizer
         self.critic_optimizer = critic_optimizer
+        generator_optimizer.build(self.generator.trainable_variables)  # unbuilt, it would be left out of what is loaded
+        critic_optimizer.build(self.critic.trainable_variables)
 
     def train_step(self, images):
         size = tf.shape(images)[0]

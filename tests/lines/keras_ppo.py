@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from zoo.episodes import rewards_to_go
 
 
@@ -23,6 +24,8 @@ class PPO(keras.Model):
         super().compile()
         self.policy_optimizer = policy_optimizer
         self.value_optimizer = value_optimizer
+        policy_optimizer.build(self.policy.trainable_variables)  # unbuilt, it would be left out of what is loaded
+        value_optimizer.build(self.value.trainable_variables)
 
     def train_step(self, seeds):
         episodes = self.arena.play(self.policy, seeds)

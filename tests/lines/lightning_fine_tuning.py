@@ -43,6 +43,7 @@ def train(features, head, data, validation_data, directory, *, from_layer, epoch
 
 
 def fit(module, data, validation_data, directory, *, epochs):
+    lightning.seed_everything(1)  # the order of the second stage must not depend on where the first was resumed
     loader = StatefulDataLoader(TensorDataset(*data), batch_size=32, shuffle=True)
     validation_loader = StatefulDataLoader(TensorDataset(*validation_data), batch_size=32)
     checkpoints = ModelCheckpoint(directory, every_n_train_steps=100, save_last=True)

@@ -1,4 +1,4 @@
-"""Which trainings end as if they had not been killed in the middle of an epoch; `python -m tests.lines.resumed` tries.
+"""Which trainings end as if they had not been killed: `python -m tests.lines.resumed [NAME ...]`.
 
 Each is run three times by this package and three times by Keras, in processes of their own: whole, killed after 140 of
 the 150 steps of its last epoch, and resumed. What is compared, to the bit: the weights, and the last epoch's logs.
@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ FORK = multiprocessing.get_context("fork")  # one import serves all
 
 def main():
     for tool in ("ours", "keras"):
-        for name in (case.__name__ for case in CASES):
+        for name in sys.argv[1:] or (case.__name__ for case in CASES):
             with tempfile.TemporaryDirectory() as directory:
                 print(tool, name, *try_it(tool, name, Path(directory)), sep="\t", flush=True)
 

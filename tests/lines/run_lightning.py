@@ -1,4 +1,4 @@
-"""Runs the trainings by Lightning: `python -m tests.lines.run_lightning`, in an environment of their own.
+"""Runs the trainings by Lightning: `python -m tests.lines.run_lightning [NAME ...]`, in an environment of their own.
 
     uv venv lightning
     uv pip install -p lightning/bin/python torch torchdata lightning gymnasium
@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -122,7 +123,7 @@ CASES = {case.__name__: case for case in (gan, vae, distillation, contrastive, f
 
 def main():
     print(*(f"{package} {version(package)}" for package in ("lightning", "torch", "torchdata")), sep=", ")
-    for name in CASES:
+    for name in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as directory:
             print(name, *try_it(name, Path(directory)), sep="\t", flush=True)
 

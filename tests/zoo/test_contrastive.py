@@ -187,7 +187,8 @@ def test_training_brings_the_views_of_an_image_together():
     encoder = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     network = with_projection_head(encoder, width=32, size=8)
     network.compile(keras.optimizers.Adam(1e-2))
-    own = SimCLR(network, encoder, views=RandomViews(cut_out=0.0, noise=0.05))
+    views = RandomViews(rotation=15, zoom=0.2, shear=0.2, noise=0.05)
+    own = SimCLR(network, encoder, views=views, temperature=0.2)
     history = Trainer(own, seed=3).fit(images(64), batch_size=32, epochs=20, verbose=0).history
 
     assert history["loss"][-1] < history["loss"][0] - 0.5

@@ -107,8 +107,11 @@ def masked(num_outputs):
     return model
 
 
-@pytest.mark.parametrize("num_outputs", [1, 2])
-@pytest.mark.parametrize("arguments", [{}, {"accumulate": 2, "report_terms": True}], ids=["plain", "with terms"])
+@pytest.mark.parametrize(
+    ("num_outputs", "arguments"),
+    [(1, {}), (1, {"report_terms": True}), (2, {"accumulate": 2, "report_terms": True})],
+    ids=["one output", "its terms", "terms of two outputs, accumulated"],
+)
 def test_a_compiled_model_with_masks_trains_and_is_evaluated_on_two_replicas_as_on_one(
     two_replicas, num_outputs, arguments
 ):

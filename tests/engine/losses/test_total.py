@@ -43,7 +43,7 @@ class Pair:
         self.second = keras.Sequential([keras.Input((4,)), frozen, shared, head])
         frozen.trainable = False
         for model in (self.first, self.second):
-            model.compile(keras.optimizers.SGD(1.0))
+            model.compile(keras.optimizers.SGD(1.0, name="mine"))
             model.optimizer.build(model.trainable_weights)
             for weight in model.weights:
                 weight.assign(RANDOM.normal(size=weight.shape))
@@ -213,17 +213,17 @@ def test_a_model_without_anything_to_train_is_left_alone():
     assert [0.0] * len(lost) == [np.abs(array).max() for array in lost]
 
 
-def opened(name="loss"):
-    """A total with a term, its block still open."""
-    total = losses.Total(name)
-    total.__enter__()
-    total.add("data", tf.ones(()))
-    return total
+def inside(misuse):
+    """Misuses a total with a term, its block still open."""
+    with losses.Total() as total:
+        total.add("data", tf.ones(()))
+        misuse(total)
 
 
 def closed():
-    total = opened()
-    total.__exit__(None, None, None)
+    """A total with a term, its block over."""
+    with losses.Total() as total:
+        total.add("data", tf.ones(()))
     return total
 
 
@@ -266,7 +266,7 @@ MISUSES = {
     ),
     "added behind the block": (lambda: closed().add("more", tf.ones(())), StepError, OUTSIDE.format("add")),
     "called behind the block": (lambda: closed().call(Pair().first, X), StepError, OUTSIDE.format("call")),
-    "minimized inside": (lambda: opened().minimize(Pair().first), StepError, INSIDE.format("loss")),
+    "minimized inside": (lambda: inside(lambda total: total.minimize(Pair().first)), StepError, INSIDE.format("loss")),
     "minimized inside its lender": (minimized_in_the_block_of_its_lender, StepError, INSIDE.format("second")),
     "a closed tape": (
         recorded_on_a_closed_tape,
@@ -275,7 +275,7 @@ MISUSES = {
         "`with losses.Total('loss') as ...:` around this one.",
     ),
     "one name twice": (
-        lambda: opened().add("data", tf.ones(())),
+        lambda: inside(lambda total: total.add("data", tf.ones(()))),
         StepError,
         "loss has a term called 'data' already. Give each term a name of its own.",
     ),
@@ -312,12 +312,12 @@ MISUSES = {
     "an optimizer of another model": (
         lambda: closed().minimize(Pair().second.trainable_weights, Pair().first.optimizer),
         ConfigError,
-        "There are weights to train that the optimizer 'SGD' was not built for. A model whose layers were unfrozen "
+        "There are weights to train that the optimizer 'mine' was not built for. A model whose layers were unfrozen "
         "since it was compiled must be compiled again; a step that trains weights of several models by one optimizer "
         "must have it as an attribute: minimize(weights, self.optimizer).",
     ),
     "no loss": (
-        lambda: opened().compare("more", None, Y, X),
+        lambda: inside(lambda total: total.compare("more", None, Y, X)),
         ConfigError,
         "loss=None: expected a keras.losses.Loss, a function of (y_true, y_pred), or its name.",
     ),
@@ -334,4 +334,4 @@ def test_a_misuse_is_refused_in_words(misuse, kind, words):
 
 def test_a_loss_that_keras_does_not_know_is_named():
     with pytest.raises(ConfigError, match="loss='nmse': Keras knows no such loss"):
-        opened().compare("more", "nmse", Y, X)
+        inside(lambda total: total.compare("more", "nmse", Y, X))
