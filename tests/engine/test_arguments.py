@@ -88,17 +88,17 @@ def test_a_model_that_is_not_compiled_is_taken_to_predict():
 
 def test_a_model_is_trained_where_it_was_made(two_replicas):
     with two_replicas.scope():
-        shared = compiled()
+        shared = Supervised(compiled())
 
     assert strategy_of(shared, None) is strategy_of(shared, two_replicas) is two_replicas
-    assert 1 == strategy_of(compiled(), None).num_replicas_in_sync
+    assert 1 == strategy_of(Supervised(compiled()), None).num_replicas_in_sync
 
 
 def test_a_strategy_that_does_not_hold_the_model_is_refused_in_words(two_replicas):
     assert (
         "strategy is a MirroredStrategy, but the model 'mine' was not made in its scope. "
         "Make and compile the model inside `with strategy.scope():`."
-    ) == words_of(strategy_of, compiled(), two_replicas)
+    ) == words_of(strategy_of, Supervised(compiled()), two_replicas)
 
 
 def test_xla_is_refused_where_it_cannot_compile_in_words(two_replicas):
