@@ -144,8 +144,12 @@ class Task(abc.ABC):
         return {name: part for attribute, value in own.items() for name, part in _parts_in(attribute, value)}
 
     def _check_built(self) -> None:
-        unbuilt = [layer for layer in self.layers() if isinstance(layer, keras.Model) and not layer.built]
-        if unbuilt and replicas.number() > 1:
+        if replicas.number() == 1:
+            return
+        # One that was never called may have all its weights, if it is made of models that are built.
+        models = [layer for layer in self.layers() if isinstance(layer, keras.Model)]
+        unbuilt = [model for model in models if not model.built and not model.weights]
+        if unbuilt:
             raise ConfigError(
                 f"The model {unbuilt[0].name!r} of {type(self).__name__} is not built, and inside a step the "
                 f"{replicas.number()} replicas cannot make its weights. Begin it with keras.Input(shape), or call it "

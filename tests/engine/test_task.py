@@ -533,3 +533,24 @@ def test_replicas_do_not_build_a_model_inside_a_step(two_replicas):
         "The model 'loose' of Squares is not built, and inside a step the 2 replicas cannot make its weights. Begin it "
         "with keras.Input(shape), or call it once, inside `with strategy.scope():`."
     ) == str(error.value)
+
+
+def test_replicas_train_a_model_that_was_never_called_and_has_its_weights(two_replicas):
+    """One that is made of others, which are built."""
+
+    class Outer(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = small()
+
+        def call(self, x):
+            return self.inner(x)
+
+    with two_replicas.scope():
+        model = Outer()
+        model.compile("sgd")
+        task = Squares(model)
+    before = model.get_weights()
+    Trainer(task).fit(X4, verbose=0)
+
+    assert np.abs(before[0] - model.get_weights()[0]).max() > 0
