@@ -106,10 +106,17 @@ PARAMETERS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "jit_compile": ("test_precision_and_optimizers.py::test_xla_gives_what_xla_gives_in_keras",),
         "run_eagerly": ("test_precision_and_optimizers.py::test_eager_steps_give_what_eager_steps_give_in_keras",),
+        "accumulate": (
+            "test_accumulation.py::test_the_gradient_of_accumulated_steps_is_that_of_one_batch_of_all_their_samples",
+        ),
         "strategy": ("test_replicas.py::test_a_model_made_outside_the_scope_is_refused",),
         "checkpoints": ("test_resume.py::test_saving_changes_nothing", "test_resume.py::test_the_best_is_kept"),
         "seed": ("engine/test_trainer.py::test_a_seed_decides_the_order_of_every_epoch",),
         "report_terms": ("engine/test_losses.py::test_every_term_is_named_and_they_add_up",),
+        "report_gradients": (
+            "engine/losses/test_descent.py::test_a_compiled_model_reports_the_norm_of_what_it_learns_from",
+        ),
+        "step": ("engine/test_stepped.py::test_a_function_trains_a_model_as_keras_would",),
     },
 }
 MODEL: dict[str, tuple[str, ...]] = {

@@ -79,6 +79,10 @@ class VariationalAutoencoder(keras.Model):
         self.encoder = _encoder(shape, 2 * code_size)
         self.divergence = Gaussian(name="divergence", dtype="float32")  # half precision would lose small divergences
         self.decoder = _decoder(shape, code_size)
+        self.build((None, *shape))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Nothing is left to build: encoder and decoder know their inputs, and the code has no weights."""
 
     def call(self, images: tf.Tensor, noise: tf.Tensor | None = None) -> tf.Tensor:
         """Makes pictures again from their codes.
