@@ -1,7 +1,8 @@
-"""Settings that must be made before TensorFlow starts: two logical CPU devices, for the tests with replicas."""
+"""Made before TensorFlow starts: two logical CPU devices, for the tests with replicas, and a Ctrl-C that is heard."""
 
 import random
 import resource
+import signal
 from collections.abc import Iterator
 
 import keras
@@ -11,6 +12,8 @@ import tensorflow as tf
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+# A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, which many of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def begin_anew() -> None:
