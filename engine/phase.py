@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from engine.cadence import Pace
 from engine.columns import Logs
-from engine.data import Reader, given_batch
+from engine.data import Alike, Reader, given_batch
 from engine.hooks import Hooks
-from engine.loop import Loop, Pull, Rows
+from engine.loop import MOST_FUSED_STEPS, Loop, Pull, Rows
 from engine.loops import Loops
 from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
@@ -111,24 +111,35 @@ class Phase:
             self.loop.trace(given_batch, reader.source.spec)
         else:
             self.loop.trace(reader.walk.pull, reader.walk.signature())
+        if (alike := self._alike(reader)) is not None:
+            self.loop.trace_fused(alike.pull, alike.signature)
 
     def logs(self) -> Logs:
         """The values since the phase began, sorted by name."""
         return self.means.logs()
 
     def _run_many(self, reader: Reader, progress: Progress, limit: int | None) -> Rows:
-        walk = reader.walk
+        walk, alike = reader.walk, self._alike(reader)
         until_act = self.hooks.steps_until_act(progress) if self.kind == "train" else None
         steps = self.pace.steps_within(limit, until_act, reader.batches_left())
-        rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        if alike is None:
+            rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        else:
+            steps = min(steps, alike.steps, MOST_FUSED_STEPS)
+            rows = self._run(alike.pull, alike.cursor, steps, progress, is_fused=True)
         has_halted = bool(rows.faults) and rows.faults[-1] is not None
         reader.advance(len(rows), ended=len(rows) < steps and not has_halted)
         return rows
 
-    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress) -> Rows:
+    def _alike(self, reader: Reader) -> Alike | None:
+        """The batches that come next and go into a block which XLA compiles; None: they do not."""
+        return reader.walk.alike(reader.position) if self.loop.fuses else None
+
+    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress, *, is_fused: bool = False) -> Rows:
         schedule = self._schedule(progress, steps)
+        run = self.loop.run_fused if is_fused else self.loop.run
         try:
-            return self.loop.run(pull, cursor, steps, schedule)
+            return run(pull, cursor, steps, schedule)
         except tf.errors.OpError as error:
             error.add_note(self._where(progress, error))
             raise
@@ -152,14 +163,19 @@ class Phase:
 
     def _run_one(self, reader: Reader, progress: Progress) -> Rows:
         """One step between its two hooks; without a batch there is no hook either."""
-        walk = reader.walk
-        pull, cursor = (walk.pull, walk.cursor(reader.position)) if walk.is_certain else (given_batch, reader.take())
+        walk, alike = reader.walk, self._alike(reader)
+        if alike is not None:
+            pull, cursor = alike.pull, alike.cursor
+        else:
+            pull, cursor = (
+                (walk.pull, walk.cursor(reader.position)) if walk.is_certain else (given_batch, reader.take())
+            )
         if cursor is None:
             reader.advance(0, ended=True)
             return self.loop.no_rows()
         with set_aside(self.live):
             self.hooks.batch_begin(self.kind, progress.batch)
-        rows = self._run(pull, cursor, 1, progress)
+        rows = self._run(pull, cursor, 1, progress, is_fused=alike is not None)
         reader.advance(1, ended=False)
         return rows
 

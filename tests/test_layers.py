@@ -22,6 +22,7 @@ ROOMS = {
         "variables",
         "replicas",
         "optimizers",
+        "execution",
     },
     1: {
         "losses",
