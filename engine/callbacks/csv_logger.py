@@ -128,9 +128,8 @@ class CSVLogger(Callback):
     def _write_block(self, block: Block) -> None:
         leads = [(self._epoch, *lead) for lead in zip(block.batches, block.steps, strict=True)]
         values = block.step_logs.items()
-        self._write_rows(
-            leads, {name: own.tolist() if own.ndim == 1 else [*map(_written, own)] for name, own in values}
-        )
+        rows = {name: own.tolist() if own.ndim == 1 else list(map(_written, own)) for name, own in values}
+        self._write_rows(leads, rows)
 
     def _write(self, lead: tuple[int, ...], values: Logs) -> None:
         self._write_rows([lead], {name: [_written(value)] for name, value in values.items()})
