@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from engine.block import Block
 from engine.cadence import Pace
 from engine.columns import Logs
 from engine.data import Alike, Reader, given_batch
@@ -27,7 +28,6 @@ from engine.loop import MOST_FUSED_STEPS, Loop, Pull, Rows
 from engine.loops import Loops
 from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
-from engine.replay import Replay
 from engine.task import Task
 
 
@@ -97,7 +97,7 @@ class Phase:
             self.hooks.timings.add(f"{self.kind} steps", seconds)
         self.pace = self.pace.after(steps=len(rows), seconds=seconds)
         if len(rows):
-            self._replay(rows, progress, begun=acts)
+            self._replay(rows, progress, seconds, begun=acts)
         return progress.advance(steps=len(rows), samples=int(rows.sizes.sum()), seconds=seconds)
 
     def flush(self) -> None:
@@ -179,12 +179,12 @@ class Phase:
         reader.advance(1, ended=False)
         return rows
 
-    def _replay(self, rows: Rows, progress: Progress, *, begun: bool) -> None:
+    def _replay(self, rows: Rows, progress: Progress, seconds: float, *, begun: bool) -> None:
         if not self.means.columns.names:
             self.means = RunningMeans(rows.columns)
         running = self.means.extend(rows.values, rows.weights)
         done = (progress.batch, progress.step, progress.samples)
-        block = Replay(rows.columns, *done, rows.sizes, running, rows.values, rows.faults)
+        block = Block(rows.columns, *done, rows.sizes, running, rows.values, rows.faults, seconds)
         if self.hooks.listens(self.kind):
             with set_aside(self.live):
                 self.hooks.replay(self.kind, block, begun=begun)
