@@ -1,8 +1,8 @@
 """What takes long to let go of is let go of in a thread of its own.
 
 Whoever drops the last reference to an iterator of a dataset with autotuning on, which is the default, waits until the
-autotuner has slept out: as long again as the iterator has lived, in the worst case (docs/design/decisions.md, 8). TensorFlow
-does so without the interpreter's lock, so that a thread can wait in the place of the training.
+autotuner has slept out: up to as long again as the iterator has lived (docs/design/decisions.md, 8). TensorFlow does so
+without the interpreter's lock, so that a thread can wait in the place of the training.
 
 ```python
 owned = [iter(dataset)]
