@@ -73,7 +73,7 @@ class PredictLoop:
             return [tf.shape(leaves[0])[0], *leaves], tf.constant(True)
 
         sizes_spec = tf.TensorSpec((), tf.int32)
-        sizes, *outputs = repeat(pull, cursor, steps, one, [growing(spec) for spec in (sizes_spec, *specs)])
+        (sizes, *outputs), _ = repeat(pull, cursor, steps, one, [growing(spec) for spec in (sizes_spec, *specs)])
         return [sizes.stack(), *(concatenated(*pair) for pair in zip(outputs, specs, strict=True))]
 
     def _run_replicas(self, batch: Batch) -> list[Any]:

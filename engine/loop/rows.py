@@ -14,6 +14,7 @@ from engine.columns import Columns
 from engine.errors import StepError
 from engine.loop.guard import Guard
 from engine.loop.program import Batch, Program, Pull, batch_size, compiled, concatenated, growing, repeat
+from engine.loop.waiting import is_awaited
 
 Step = Callable[[Batch], dict[str, Any]]
 
@@ -28,6 +29,7 @@ class Rows:
         values: float64, (steps, columns).
         weights: float64, (steps, columns); 1 where nothing is averaged.
         faults: For each step, what its guard found that is not finite; None: nothing. Empty without a guard.
+        waited_secs: How long the loop waited for data; None: nobody can tell, or it had none to wait for.
     """
 
     columns: Columns
@@ -35,6 +37,7 @@ class Rows:
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
     faults: Sequence[str | None]
+    waited_secs: float | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -94,6 +97,7 @@ class Loop:
         """
         others = [] if schedule is None else [tf.constant(schedule)]
         packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
+        packed, waited_secs = (packed[:-1], float(packed[-1, 0])) if is_awaited(cursor) else (packed, None)
         width = sum(self.columns.widths)
         values, weights, faults = (
             packed[:, 1 : 1 + width],
@@ -106,6 +110,7 @@ class Loop:
             values.astype(np.float64),
             weights.astype(np.float64),
             [self.guard.name(int(fault)) for fault in faults[:, 0]] if self.guard else [None] * len(packed),
+            waited_secs,
         )
 
     def no_rows(self) -> Rows:
@@ -123,8 +128,12 @@ class Loop:
             halts = self.guard is not None and self.guard.halts
             return [row], tf.equal(row[-1], 0) if halts else tf.constant(True)
 
-        (rows,) = repeat(pull, cursor, steps, one, [growing(spec)])
-        return tf.reshape(concatenated(rows, spec), [-1, self._width + (self.guard is not None)])
+        (rows,), waited = repeat(pull, cursor, steps, one, [growing(spec)])
+        width = self._width + (self.guard is not None)
+        packed = tf.reshape(concatenated(rows, spec), [-1, width])
+        # As one row more, so that it comes with the others.
+        last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], [[0, 0], [0, width - 1]]) for seconds in waited]
+        return tf.concat([packed, *last], 0) if last else packed
 
     @property
     def _width(self) -> int:
