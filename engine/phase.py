@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from engine.block import Block
 from engine.cadence import Pace
 from engine.columns import Logs
 from engine.data import Reader, given_batch
@@ -27,7 +28,6 @@ from engine.loop import Loop, Pull, Rows
 from engine.loops import Loops
 from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
-from engine.replay import Replay
 from engine.task import Task
 
 
@@ -168,7 +168,7 @@ class Phase:
             self.means = RunningMeans(rows.columns)
         running = self.means.extend(rows.values, rows.weights)
         done = (progress.batch, progress.step, progress.samples)
-        block = Replay(rows.columns, *done, rows.sizes, running, rows.values, rows.faults)
+        block = Block(rows.columns, *done, rows.sizes, running, rows.values, rows.faults)
         if self.hooks.listens(self.kind):
             with set_aside(self.live):
                 self.hooks.replay(self.kind, block, begun=begun)

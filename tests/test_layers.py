@@ -16,7 +16,7 @@ ROOMS = {
         "progress",
         "cadence",
         "columns",
-        "replay",
+        "block",
         "backend",
         "timings",
         "variables",
@@ -146,7 +146,7 @@ def test_replicas_are_the_business_of_few_rooms():
     assert {room_of(path) for path in FILES if distributes(path)} <= MAY_DISTRIBUTE
 
 
-@pytest.mark.parametrize("module", ["errors", "progress", "cadence", "columns", "replay", "timings", "variables"])
+@pytest.mark.parametrize("module", ["errors", "progress", "cadence", "columns", "block", "timings", "variables"])
 def test_the_bottom_needs_no_tensorflow(module):
     """Plans are made and tested without it; the package itself, which imports everything, is left out here."""
     done = run_python(

@@ -14,7 +14,7 @@ from engine.callbacks.filepath import Filepath
 from engine.callbacks.steps import Steps
 from engine.columns import Logs
 from engine.errors import ConfigError
-from engine.hooks import Callback, SavedState
+from engine.hooks import Block, Callback, SavedState
 
 
 class LossHistory(Callback):
@@ -85,6 +85,14 @@ class LossHistory(Callback):
         self.epochs.append(self._epoch)
         self.indices.append(batch)
         self.steps.append(self.step or self._counted.count(batch, self.params.get("steps")))
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Keeps the values of a block of batches."""
+        for name, values in block.step_logs.items():
+            self.batches.setdefault(name, []).extend(_listed(values))
+        self.epochs.extend([self._epoch] * len(block))
+        self.indices.extend(block.batches)
+        self.steps.extend(block.steps)
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Keeps a validation's values."""

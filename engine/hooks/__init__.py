@@ -12,7 +12,8 @@ on_train_end                                                      once, however 
 ```
 
 Any object with some of these methods is a callback. One that only looks at batches is told of a block of
-steps afterwards, batch by batch; one that acts on them (`acts_on_batches`) gets blocks of one step.
+steps afterwards, batch by batch or, if it is ours and takes blocks (`on_train_block_end`), at once; one that acts on
+them (`acts_on_batches`) gets blocks of one step.
 
 ```python
 class Spikes(engine.Callback):
@@ -22,10 +23,11 @@ class Spikes(engine.Callback):
 ```
 """
 
+from engine.block import Block
 from engine.hooks.acting import observe
 from engine.hooks.callback import Callback, StepSchedule, Watch
 from engine.hooks.dispatch import Hooks
 from engine.hooks.given import has_bar, leaves_no_trace
 from engine.hooks.reading import SavedState
 
-__all__ = ["Callback", "Hooks", "SavedState", "StepSchedule", "Watch", "has_bar", "leaves_no_trace", "observe"]
+__all__ = ["Block", "Callback", "Hooks", "SavedState", "StepSchedule", "Watch", "has_bar", "leaves_no_trace", "observe"]

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import keras
 
 from engine.errors import ConfigError
+from engine.hooks.callback import Callback
 
 AnyCallback = TypeVar("AnyCallback")
 _SAVERS = (keras.callbacks.BackupAndRestore, keras.callbacks.ModelCheckpoint, keras.callbacks.OrbaxCheckpoint)
@@ -40,15 +41,16 @@ def observe(callback: AnyCallback) -> AnyCallback:
 
 
 def listening(callback: Any, hook: str) -> Callable[..., Any] | None:
-    """The method to call for a batch hook; None if the callback has none of its own.
+    """The method to call for a batch or block hook; None if the callback has none of its own, or is told by the other.
 
     `on_batch_begin` and `on_batch_end` are Keras's older names of the two train hooks.
     """
-    for name in (hook, hook.replace("_train", "")):
+    if hook.endswith("_end") and hook.endswith("_block_end") != _takes_blocks(callback, hook.split("_")[1]):
+        return None
+    for name in _names_of(hook):
         method = getattr(callback, name, None)
-        # Keras marks the empty methods of its base class, and so does tf_keras.
-        if method is not None and not getattr(method, "_is_default", False):
-            return method  # type: ignore[no-any-return]
+        if _is_filled(method):
+            return method
     return None
 
 
@@ -64,6 +66,31 @@ def acts(callback: Any) -> bool:
     if isinstance(callback, keras.callbacks.TensorBoard):
         return bool(callback.update_freq != "epoch" or callback._should_trace)  # a profile is of the very steps
     return not isinstance(callback, keras.callbacks.ProgbarLogger)
+
+
+def _takes_blocks(callback: Any, phase: str) -> bool:
+    """Whether a callback of ours is told of a block at once, and not behind each batch.
+
+    Of the two hooks, that of the more derived class counts: a subclass with a hook behind a batch gets every batch,
+    whatever its base class does with blocks.
+    """
+    if not isinstance(callback, Callback):
+        return False
+    for own in (vars(callback), *map(vars, type(callback).__mro__)):
+        if _is_filled(own.get(f"on_{phase}_block_end")):
+            return True
+        if any(_is_filled(own.get(name)) for name in _names_of(f"on_{phase}_batch_end")):
+            return False
+    return False
+
+
+def _names_of(hook: str) -> tuple[str, ...]:
+    return hook, hook.replace("_train", "")
+
+
+def _is_filled(method: Any) -> bool:
+    """Whether there is a method, and not one of the empty ones that Keras marks in its base class, as tf_keras does."""
+    return method is not None and not getattr(method, "_is_default", False)
 
 
 def _has_hooks_of_keras_alone(callback: Any) -> bool:

@@ -7,6 +7,7 @@ import attrs
 import keras
 import tensorflow as tf
 
+from engine.block import Block
 from engine.cadence import Every
 from engine.columns import Logs
 from engine.errors import ConfigError
@@ -77,6 +78,34 @@ class Callback(keras.callbacks.Callback):
         self.step_graph: tf.Graph | None
         self._run_outside: dict[str, Any] | None
         self._begin_run()
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Called by a Trainer behind a block of steps, in place of `on_train_batch_end` behind each of them.
+
+        For what only looks: a hundred steps as arrays cost what a few cost as dicts. It comes where the hook behind the
+        block's last batch would; if a hook raises before that, with the steps replayed until then. `step` and `samples`
+        are those of its end. A callback that acts on batches gets blocks of one step.
+
+        `model.fit` does not call it: for that, write `on_train_batch_end` as well. If a subclass defines only that one,
+        it gets every batch, and its base class no block.
+
+        Args:
+            block: The steps; see `engine.hooks.Block`.
+
+        Examples:
+            >>> def on_train_block_end(self, block):
+            ...     self.peak = max(self.peak, block.step_logs["loss"].max())
+        """
+
+    def on_test_block_end(self, block: Block) -> None:
+        """Called by a Trainer behind a block of an evaluation; see `on_train_block_end`.
+
+        Args:
+            block: The steps, counted from the beginning of the evaluation.
+        """
+
+    # As Keras marks its own, so that one that is overridden can be told from an empty one.
+    on_train_block_end._is_default = on_test_block_end._is_default = True  # type: ignore[attr-defined]
 
     def on_exception(self, error: BaseException) -> None:
         """Called on every way out that is not a normal end, Ctrl-C included; in a fit, before `on_train_end`."""

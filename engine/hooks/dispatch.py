@@ -1,21 +1,22 @@
 """`Hooks`: the callbacks of one fit, evaluate or predict, and every call of a hook."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import attrs
 import keras
 import tensorflow as tf
 
+from engine.block import Block
 from engine.columns import Logs
 from engine.hooks.acting import acts, listening
 from engine.hooks.callback import Callback, StepSchedule, Watch
 from engine.hooks.given import as_callbacks
 from engine.hooks.monitors import check_monitors
+from engine.hooks.replay import Replay
 from engine.hooks.span import Span, note_on
 from engine.hooks.states import caveats, get_states, set_states
 from engine.progress import Progress
-from engine.replay import Replay
 from engine.timings import Timings
 
 Phase = Literal["train", "test", "predict"]
@@ -99,7 +100,7 @@ class Hooks:
 
     def acts(self, phase: Phase) -> bool:
         """Whether a callback changes the run between batches, so that each must be a block of its own."""
-        return any(acts(callback) for end in ("begin", "end") for callback, _ in self._who(f"on_{phase}_batch_{end}"))
+        return any(acts(callback) for callback in self._listeners(phase))
 
     def steps_until_act(self, progress: Progress) -> int | None:
         """Steps until a callback needs the model as it stands then (`acts_every`); None: nothing known lies ahead."""
@@ -120,37 +121,27 @@ class Hooks:
 
     def listens(self, phase: Phase) -> bool:
         """Whether anybody wants to be told of batches."""
-        return any(self._who(f"on_{phase}_batch_{end}") for end in ("begin", "end"))
+        return any(True for _ in self._listeners(phase))
 
     def batch_begin(self, phase: Phase, batch: int) -> None:
         """Tells the listeners that a batch is about to begin."""
         hook = f"on_{phase}_batch_begin"
-        self.tell(hook, self._who(hook), batch, logs={})
+        self.tell(hook, self.who(hook), batch, logs={})
 
     def batch_end(self, phase: Phase, batch: int, logs: dict[str, Any]) -> None:
         """Tells the listeners that a batch is done."""
         hook = f"on_{phase}_batch_end"
-        self.tell(hook, self._who(hook), batch, logs=logs)
+        self.tell(hook, self.who(hook), batch, logs=logs)
 
-    def replay(self, phase: Phase, replay: Replay, *, begun: bool = False) -> None:
-        """Tells the listeners of a block of steps, batch by batch, as if each had just been done.
+    def replay(self, phase: Literal["train", "test"], block: Block, *, begun: bool = False) -> None:
+        """Tells the listeners of a block of steps; see `Replay`.
 
         Args:
-            phase: "train" or "test".
-            replay: What happened.
+            phase: Of what.
+            block: What happened.
             begun: Whether `on_*_batch_begin` has been called already.
         """
-        hooks = f"on_{phase}_batch_begin", f"on_{phase}_batch_end"
-        begins, ends = ([] if begun else self._who(hooks[0])), self._who(hooks[1])
-        ours = [callback for callback, _ in (*begins, *ends) if isinstance(callback, Callback)]
-        for batch, step, samples, logs, step_logs, fault in replay.batches():
-            if begins:
-                self.tell(hooks[0], begins, batch, logs={})
-            for callback in ours:
-                callback.step_logs = step_logs
-                if phase == "train":
-                    callback.step, callback.samples, callback.not_finite = step, samples, fault
-            self.tell(hooks[1], ends, batch, logs=logs)
+        Replay(self, phase, block).run(begun=begun)
 
     def stand(self, progress: Progress) -> None:
         """Tells our callbacks how far the training has come, for the hooks that follow."""
@@ -246,10 +237,14 @@ class Hooks:
         found = ((own, getattr(own, hook, None)) for own in (self.callbacks if callbacks is None else callbacks))
         return [(callback, self._timed(callback, method)) for callback, method in found if method is not None]
 
-    def _who(self, hook: str) -> list[tuple[Any, Callable[..., Any]]]:
-        """The callbacks with a batch hook of their own, and their methods as they are now: some set them on the way."""
+    def who(self, hook: str) -> list[tuple[Any, Callable[..., Any]]]:
+        """The callbacks told by a batch or block hook, and their methods as they are now: some set them on the way."""
         found = ((callback, listening(callback, hook)) for callback in self.callbacks)
         return [(callback, self._timed(callback, method)) for callback, method in found if method is not None]
+
+    def _listeners(self, phase: Phase) -> Iterator[Any]:
+        hooks = [f"on_{phase}_{moment}" for moment in ("batch_begin", "batch_end", "block_end")]
+        return (own for own in self.callbacks if any(listening(own, hook) is not None for hook in hooks))
 
     def _timed(self, callback: Any, method: Callable[..., Any]) -> Callable[..., Any]:
         """The method, or where somebody wants to know how long it takes, one that writes that down."""

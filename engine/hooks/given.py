@@ -9,7 +9,8 @@ from engine.errors import ConfigError
 from engine.hooks.callback import Callback
 
 _PARTS = ("batch", "epoch", "predict", "predict_batch", "test", "test_batch", "train", "train_batch")
-HOOK_NAMES = tuple(f"on_{part}_{moment}" for part in _PARTS for moment in ("begin", "end"))
+_BLOCK_HOOKS = ("on_test_block_end", "on_train_block_end")
+HOOK_NAMES = (*(f"on_{part}_{moment}" for part in _PARTS for moment in ("begin", "end")), *_BLOCK_HOOKS)
 _NAMES = ("set_model", "set_params", *HOOK_NAMES)
 
 

@@ -18,11 +18,11 @@ from tensorboard.plugins.scalar.metadata import PLUGIN_NAME as SCALARS
 from tensorboard.util import grpc_util
 
 from engine import Trainer
+from engine.block import Block
 from engine.callbacks import TensorBoard
 from engine.columns import Columns
 from engine.hooks import Hooks
 from engine.progress import Progress
-from engine.replay import Replay
 from tests.event_files import make_old
 from tests.helpers import perceptron, samples
 
@@ -150,7 +150,7 @@ def replay(hooks, epoch, loss, step):
     """Tells of an epoch of six batches, as a Trainer does."""
     values = np.full((6, 1), loss)
     hooks.call("on_epoch_begin", epoch, {})
-    hooks.replay("train", Replay(Columns(("loss",), (True,)), 0, step, 8 * step, [8] * 6, values, values))
+    hooks.replay("train", Block(Columns(("loss",), (True,)), 0, step, 8 * step, [8] * 6, values, values))
     hooks.stand(Progress(epoch=epoch, batch=6, step=step + 6, samples=8 * step + 48))
     hooks.call("on_epoch_end", epoch, {"loss": loss})
 
