@@ -6,11 +6,13 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import attrs
+import keras
 import tensorflow as tf
 
 from engine.hooks import Watch
 from engine.loop import Guard, Loop, PredictLoop, batch_size, compiled
-from engine.task import Phase, StepValues, Task
+from engine.task import Phase, StepValues, Task, is_optimizer
+from engine.traces import Traces
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -24,12 +26,14 @@ class Loops:
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step; None: as the model was compiled.
         run_eagerly: Whether steps run as plain Python, though the model may not be compiled so.
+        traces: What was traced, and why.
     """
 
     task: Task
     strategy: tf.distribute.Strategy
     jit_compile: bool | None
     run_eagerly: bool
+    traces: Traces = attrs.field(init=False, factory=Traces)
     _kept: dict[Hashable, Any] = attrs.field(init=False, factory=dict)
     _ingredients: list[Any] = attrs.field(init=False, factory=list)
 
@@ -98,6 +102,7 @@ class Loops:
         if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
             self._kept.clear()
             self.task.updates.forget()
+            self.traces.changes.append(_change(self._ingredients, current))
         self._ingredients = current
         if name not in self._kept:
             self._kept[name] = make()
@@ -108,3 +113,15 @@ class Loops:
         jit_compile = model.jit_compile if self.jit_compile is None else self.jit_compile
         run_eagerly = model.run_eagerly or self.run_eagerly
         return {"strategy": self.strategy, "jit_compile": bool(jit_compile), "run_eagerly": run_eagerly}
+
+
+def _change(before: Sequence[Any], now: Sequence[Any]) -> str:
+    """What has changed of the ingredients, for people."""
+    known = {id(entry) for entry in before} & {id(entry) for entry in now}
+    changed = [entry for entry in (*before, *now) if id(entry) not in known]
+    if any(map(is_optimizer, changed)) or not changed:
+        return "the model was compiled anew"
+    if any(isinstance(entry, keras.optimizers.schedules.LearningRateSchedule) for entry in changed):
+        return "another schedule sets the learning rate"
+    are_weights = all(isinstance(entry, keras.Variable) for entry in changed)
+    return "other weights are trainable" if are_weights else "the model was compiled anew"

@@ -37,6 +37,11 @@ class PredictLoop:
         self._one = compiled(self._run_replicas, eager=self.run_eagerly, jit_compile=self.jit_compile)
         self._many = Program(self._run_many, self.strategy, self.run_eagerly)
 
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made: of blocks and of single steps."""
+        return 0 if self.run_eagerly else self._many.num_traces + self._one.experimental_get_tracing_count()  # type: ignore[attr-defined]
+
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
         if self.run_eagerly:

@@ -21,6 +21,11 @@ class Program:
         self._strategy = strategy
         self._is_traceable = not run_eagerly
 
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made."""
+        return self._function.experimental_get_tracing_count() if self._is_traceable else 0  # type: ignore[attr-defined]
+
     def trace(self, pull: Pull, signature: Any, *others: tf.TensorSpec) -> None:
         """Makes the one graph that every cursor of this signature will use, whatever the number of steps."""
         if self._is_traceable:

@@ -80,6 +80,11 @@ class Loop:
         self._one = compiled(self._run_one, eager=is_inlined, jit_compile=self.jit_compile)
         self._many = Program(self._run_many, self.strategy, self.run_eagerly)
 
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made."""
+        return self._many.num_traces
+
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
         self._many.trace(
