@@ -98,7 +98,7 @@ class PredictLoop:
             return self._one(batch.get_value() if isinstance(batch, tf.experimental.Optional) else batch)
 
         traced = tf.function(first, autograph=False).get_concrete_function(cursor)
-        return list(traced.structured_outputs)
+        return [tf.type_spec_from_value(leaf) for leaf in traced.structured_outputs]
 
 
 def _of_all(results: Sequence[Any]) -> Any:
