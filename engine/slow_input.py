@@ -49,8 +49,12 @@ class SlowInput:
         return found
 
     def _found(self) -> str:
-        waited, whole = (1000 * seconds / self._steps for seconds in (self._waited_secs, self._secs))
+        waited, whole = (_milliseconds(seconds / self._steps) for seconds in (self._waited_secs, self._secs))
         return (
             f"waited for data {100 * self._waited_secs / self._secs:.0f} % of the last {self._secs:.1f} s "
-            f"({waited:.2g} of {whole:.2g} ms a step)"
+            f"({waited} of {whole} ms a step)"
         )
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.0f}" if seconds >= 0.01 else f"{1000 * seconds:.2g}"
