@@ -6,12 +6,14 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import attrs
+import keras
 import tensorflow as tf
 
 from engine.execution import Execution, Xla
 from engine.hooks import Watch
 from engine.loop import Guard, Loop, PredictLoop, batch_size, compiled
-from engine.task import Phase, StepValues, Task
+from engine.task import Phase, StepValues, Task, is_optimizer
+from engine.traces import Traces
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -26,6 +28,7 @@ class Loops:
         jit_compile: Whether XLA compiles the step; None: as the model was compiled.
         run_eagerly: Whether steps run as plain Python, though the model may not be compiled so.
         chosen: How steps are executed, if that was measured or is what a run began with; None: as asked for.
+        traces: What was traced, and why.
     """
 
     task: Task
@@ -33,6 +36,7 @@ class Loops:
     jit_compile: bool | None
     run_eagerly: bool
     chosen: Execution | None = None
+    traces: Traces = attrs.field(init=False, factory=Traces)
     _kept: dict[Hashable, Any] = attrs.field(init=False, factory=dict)
     _ingredients: list[Any] = attrs.field(init=False, factory=list)
 
@@ -102,6 +106,7 @@ class Loops:
         if len(current) != len(self._ingredients) or not all(map(operator.is_, current, self._ingredients)):
             self._kept.clear()
             self.task.updates.forget()
+            self.traces.changes.append(_change(self._ingredients, current))
         self._ingredients = current
         key = (name, self.execution.xla)
         if key not in self._kept:
@@ -121,3 +126,15 @@ class Loops:
         run_eagerly = self.task.model.run_eagerly or self.run_eagerly
         jit_compile = self.execution.xla is Xla.STEP
         return {"strategy": self.strategy, "jit_compile": jit_compile, "run_eagerly": run_eagerly}
+
+
+def _change(before: Sequence[Any], now: Sequence[Any]) -> str:
+    """What has changed of the ingredients, for people."""
+    known = {id(entry) for entry in before} & {id(entry) for entry in now}
+    changed = [entry for entry in (*before, *now) if id(entry) not in known]
+    if any(map(is_optimizer, changed)) or not changed:
+        return "the model was compiled anew"
+    if any(isinstance(entry, keras.optimizers.schedules.LearningRateSchedule) for entry in changed):
+        return "another schedule sets the learning rate"
+    are_weights = all(isinstance(entry, keras.Variable) for entry in changed)
+    return "other weights are trainable" if are_weights else "the model was compiled anew"

@@ -47,6 +47,10 @@ class ArraySource(Source):
     seed: int
     pipelines: Pipelines = attrs.field(factory=Pipelines)
     resumption = Resumption.EXACT
+    cure = (
+        "The arrays are read from where they lie, batch by batch: shuffle='batch' reads neighbouring samples together, "
+        "and arrays in memory that take up to 1 GiB together are kept on the device."
+    )
     is_pure: ClassVar[bool] = True
 
     @classmethod

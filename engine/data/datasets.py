@@ -26,6 +26,11 @@ class DatasetSource(Source):
     Under several replicas each global batch is dealt to them, unless the dataset is distributed already.
     """
 
+    cure = (
+        "End the dataset in .prefetch(tf.data.AUTOTUNE), give its map() num_parallel_calls=tf.data.AUTOTUNE, and put "
+        ".cache() behind what is the same in every epoch; or give arrays, which the loop reads itself."
+    )
+
     def __init__(self, dataset: tf.data.Dataset | tf.distribute.DistributedDataset) -> None:
         self._is_distributed = isinstance(dataset, tf.distribute.DistributedDataset)
         self._dataset = dataset

@@ -103,6 +103,7 @@ class Source(abc.ABC):
         resumption: What opening it at a later batch can promise.
         is_pure: Whether a pass is what its number says, no matter when it is opened and what happens before.
         caveat: What of a run that is resumed may differ from one that never stopped, and the cure; None: nothing.
+        cure: How a user makes its batches come faster, in sentences.
     """
 
     length: int | None
@@ -113,6 +114,7 @@ class Source(abc.ABC):
     resumption: Resumption = Resumption.REPEATED
     is_pure: ClassVar[bool] = False
     caveat: str | None = None
+    cure: ClassVar[str]
 
     @abc.abstractmethod
     def open(self, index: int, position: int = 0) -> Pass:

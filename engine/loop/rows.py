@@ -15,6 +15,7 @@ from engine.columns import Columns
 from engine.errors import StepError
 from engine.loop.guard import Guard
 from engine.loop.program import Batch, Program, Pull, batch_size, compiled, concatenated, growing, repeat
+from engine.loop.waiting import is_awaited
 
 Step = Callable[[Batch], dict[str, Any]]
 
@@ -31,6 +32,7 @@ class Rows:
         values: float64, (steps, columns).
         weights: float64, (steps, columns); 1 where nothing is averaged.
         faults: For each step, what its guard found that is not finite; None: nothing. Empty without a guard.
+        waited_secs: How long the loop waited for data; None: nobody can tell, or it had none to wait for.
     """
 
     columns: Columns
@@ -38,6 +40,7 @@ class Rows:
     values: NDArray[np.float64]
     weights: NDArray[np.float64]
     faults: Sequence[str | None]
+    waited_secs: float | None = None
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -84,6 +87,11 @@ class Loop:
         self._many = Program(self._run_many, self.strategy, self.run_eagerly)
         self._fused = Program(self._run_fused, self.strategy, self.run_eagerly, jit_compile=True)
 
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made."""
+        return self._many.num_traces + self._fused.num_traces
+
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
         self._many.trace(pull, signature, *self._schedule_spec(None))
@@ -102,7 +110,10 @@ class Loop:
             schedule: The value of each scheduled variable for each step, (steps, variables).
         """
         others = [] if schedule is None else [tf.constant(schedule)]
-        return self._rows(self._many.run(pull, cursor, steps, *others).numpy())  # waits for the device
+        packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
+        if not is_awaited(cursor):
+            return self._rows(packed)
+        return attrs.evolve(self._rows(packed[:-1]), waited_secs=float(packed[-1, 0]))
 
     def run_fused(self, pull: Pull, cursor: Any, steps: int, schedule: NDArray[np.float64] | None = None) -> Rows:
         """The same for batches that are alike, at most `MOST_FUSED_STEPS` of them."""
@@ -125,6 +136,7 @@ class Loop:
             values.astype(np.float64),
             weights.astype(np.float64),
             [self.guard.name(int(fault)) for fault in faults[:, 0]] if self.guard else [None] * len(packed),
+            waited_secs,
         )
 
     def no_rows(self) -> Rows:
@@ -134,12 +146,17 @@ class Loop:
 
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         spec = tf.TensorSpec([None], row_dtype())
-        (rows,) = repeat(pull, cursor, steps, functools.partial(self._run_scheduled, schedule), [growing(spec)])
-        return tf.reshape(concatenated(rows, spec), [-1, self._row_width])
+        run = functools.partial(self._run_scheduled, schedule)
+        (rows,), waited = repeat(pull, cursor, steps, run, [growing(spec)])
+        packed = tf.reshape(concatenated(rows, spec), [-1, self._row_width])
+        # As one row more, so that it comes with the others.
+        padding = [[0, 0], [0, self._row_width - 1]]
+        last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], padding) for seconds in waited]
+        return tf.concat([packed, *last], 0) if last else packed
 
     def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         empty = tf.TensorArray(row_dtype(), size=MOST_FUSED_STEPS, element_shape=[self._row_width])
-        (rows,) = repeat(pull, cursor, steps, functools.partial(self._run_scheduled, schedule), [empty])
+        (rows,), _ = repeat(pull, cursor, steps, functools.partial(self._run_scheduled, schedule), [empty])
         return rows.stack()
 
     def _run_scheduled(
