@@ -24,6 +24,7 @@ from engine.errors import (
 )
 from engine.hooks import Callback
 from engine.proof import prove_resume
+from engine.report import Report
 from engine.supervised import Supervised
 from engine.task import Task
 from engine.trainer import Trainer
@@ -38,6 +39,7 @@ __all__ = [
     "EngineError",
     "Every",
     "NonFiniteError",
+    "Report",
     "ResumeError",
     "SaveError",
     "StepError",

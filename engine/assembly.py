@@ -22,6 +22,7 @@ from engine.run_directory import RunDirectory
 from engine.saving import Saving
 from engine.state import State
 from engine.task import Task
+from engine.traces import Occasion
 
 _FLAGS = ("stop_training", "stop_evaluating", "stop_predicting")
 
@@ -113,8 +114,10 @@ class Assembly:
 
     def prediction(self, source: Source, hooks: Hooks, steps: int | None) -> Prediction:
         """A prediction, its step traced."""
-        loop, reader = self.loops.of_prediction(), Reader(source, self.loops.strategy)
-        loop.trace(reader.walk.pull, reader.walk.signature())
+        loop, reader, traces = self.loops.of_prediction(), Reader(source, self.loops.strategy), self.loops.traces
+        occasion = Occasion.of(loop, reader, num_changes=len(traces.changes))
+        with traces.noting("predict", loop, occasion, hooks.timings):
+            loop.trace(reader.walk.pull, reader.walk.signature())
         self.cover()
         return Prediction(loop, hooks, reader, pace_of(self.steps_per_execution, self.task.model), steps)
 

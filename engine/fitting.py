@@ -82,6 +82,7 @@ class Fit:
                 self._run()
 
     def _run(self) -> None:
+        self.train.hooks.timings.take_rest("opening")
         try:
             is_stopped = self._begin()
             while not is_stopped and (self._is_inside or not self._is_over()):
@@ -241,7 +242,8 @@ class Fit:
             return
         if self.progress.step != self._saved_step or self.saving.is_best(fresh):
             self._saved_step = self.progress.step
-            self.saving.save(self._rest, fresh, states=states)
+            with self.train.hooks.timings.measure("saving"):
+                self.saving.save(self._rest, fresh, states=states)
 
     def _save_before_leaving(self, error: BaseException) -> None:
         """Saves a fit that ends between two blocks; what goes wrong in that is noted on the error."""
@@ -249,7 +251,8 @@ class Fit:
             return
         try:
             self._save({})
-            self.saving.store.wait()
+            with self.train.hooks.timings.measure("saving"):
+                self.saving.store.wait()
         except BaseException as other:  # a second Ctrl-C too: the callbacks are closed all the same
             error.add_note(f"The run could not be saved where it ended: {other!r}")
 
@@ -257,8 +260,9 @@ class Fit:
         """Saves what the run has come to, which is what a resume of it gives back."""
         is_stopped = not self.plan.is_over(self.progress)
         end = attrs.evolve(self._standing(), is_stopped=is_stopped, is_inside=self._was_cut)
-        saving.save(end, {}, states=states, is_final=True)
-        saving.store.wait()
+        with self.train.hooks.timings.measure("saving"):
+            saving.save(end, {}, states=states, is_final=True)
+            saving.store.wait()
 
     def _has_data_ended(self) -> bool:
         """Whether the epoch ends because the data does; says so if that is sooner than was asked for."""
@@ -294,4 +298,5 @@ class Fit:
 
     def _validate_if(self, is_due: bool) -> None:
         if is_due and self.evaluation is not None:
-            self._validated = self.evaluation.run_beside_training(self.interrupts)
+            with self.train.hooks.timings.measure("validation"):
+                self._validated = self.evaluation.run_beside_training(self.interrupts)

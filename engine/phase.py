@@ -10,6 +10,7 @@ Phase.block(reader, limit, progress)
 """
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -22,13 +23,15 @@ from numpy.typing import NDArray
 from engine.block import Block
 from engine.cadence import Pace
 from engine.columns import Logs
-from engine.data import Reader, given_batch
+from engine.data import Alike, Reader, given_batch
 from engine.hooks import Hooks
-from engine.loop import Loop, Pull, Rows
+from engine.loop import MOST_FUSED_STEPS, Loop, Pull, Rows
 from engine.loops import Loops
 from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
+from engine.slow_input import SlowInput
 from engine.task import Task
+from engine.traces import Occasion
 
 
 @attrs.define(eq=False)
@@ -56,6 +59,7 @@ class Phase:
     loop: Loop = attrs.field(init=False)
     live: Sequence[keras.metrics.Metric] = attrs.field(init=False)
     means: RunningMeans = attrs.field(init=False, factory=RunningMeans)
+    _slow_input: SlowInput = attrs.field(init=False, factory=SlowInput)
 
     def __attrs_post_init__(self) -> None:
         self._prepare()
@@ -89,12 +93,13 @@ class Phase:
             progress: Of this phase, before the block.
             limit: Steps that may be run at most, at least 1; None: as many as there are.
         """
-        begin = time.perf_counter()
+        begin, others, num_traces = time.perf_counter(), self.hooks.timings.total_secs(), self.loop.num_traces
         acts = self.hooks.acts(self.kind)
         rows = self._run_one(reader, progress) if acts else self._run_many(reader, progress, limit)
         seconds = time.perf_counter() - begin
-        if self.hooks.timings is not None:
-            self.hooks.timings.add(f"{self.kind} steps", seconds)
+        self._note_time(reader, rows, seconds - (self.hooks.timings.total_secs() - others))
+        if self.loop.num_traces > num_traces:
+            self.loops.traces.note(self.kind, self._occasion(reader), None)
         self.pace = self.pace.after(steps=len(rows), seconds=seconds)
         if len(rows):
             self._replay(rows, progress, seconds, begun=acts)
@@ -107,28 +112,45 @@ class Phase:
 
     def trace(self, reader: Reader) -> None:
         """Traces what `block` will run, before the first step."""
-        if self.hooks.acts(self.kind) and not reader.walk.is_certain:
-            self.loop.trace(given_batch, reader.source.spec)
-        else:
-            self.loop.trace(reader.walk.pull, reader.walk.signature())
+        occasion = self._occasion(reader)
+        with self.loops.traces.noting(self.kind, self.loop, occasion, self.hooks.timings):
+            if occasion.is_given:
+                self.loop.trace(given_batch, reader.source.spec)
+            else:
+                self.loop.trace(reader.walk.pull, reader.walk.signature())
+            if (alike := self._alike(reader)) is not None:
+                self.loop.trace_fused(alike.pull, alike.signature)
+
+    def _occasion(self, reader: Reader) -> Occasion:
+        is_given = self.hooks.acts(self.kind) and not reader.walk.is_certain
+        return Occasion.of(self.loop, reader, num_changes=len(self.loops.traces.changes), is_given=is_given)
 
     def logs(self) -> Logs:
         """The values since the phase began, sorted by name."""
         return self.means.logs()
 
     def _run_many(self, reader: Reader, progress: Progress, limit: int | None) -> Rows:
-        walk = reader.walk
+        walk, alike = reader.walk, self._alike(reader)
         until_act = self.hooks.steps_until_act(progress) if self.kind == "train" else None
         steps = self.pace.steps_within(limit, until_act, reader.batches_left())
-        rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        if alike is None:
+            rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        else:
+            steps = min(steps, alike.steps, MOST_FUSED_STEPS)
+            rows = self._run(alike.pull, alike.cursor, steps, progress, is_fused=True)
         has_halted = bool(rows.faults) and rows.faults[-1] is not None
         reader.advance(len(rows), ended=len(rows) < steps and not has_halted)
         return rows
 
-    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress) -> Rows:
+    def _alike(self, reader: Reader) -> Alike | None:
+        """The batches that come next and go into a block which XLA compiles; None: they do not."""
+        return reader.walk.alike(reader.position) if self.loop.fuses else None
+
+    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress, *, is_fused: bool = False) -> Rows:
         schedule = self._schedule(progress, steps)
+        run = self.loop.run_fused if is_fused else self.loop.run
         try:
-            return self.loop.run(pull, cursor, steps, schedule)
+            return run(pull, cursor, steps, schedule)
         except tf.errors.OpError as error:
             error.add_note(self._where(progress, error))
             raise
@@ -143,6 +165,19 @@ class Phase:
             f"the very step.{cure}"
         )
 
+    def _note_time(self, reader: Reader, rows: Rows, seconds: float) -> None:
+        """Writes down how long a block took, callbacks left out; says so if its data comes too slowly."""
+        steps, waited_secs = len(rows), rows.waited_secs
+        self.hooks.timings.add_block(self.kind, steps=steps, seconds=seconds, waited_secs=waited_secs)
+        if waited_secs is None:
+            return
+        found = self._slow_input.after(steps=steps, seconds=seconds, waited_secs=waited_secs)
+        if found is not None:
+            loop = {"train": "The loop", "test": "The loop of an evaluation"}[self.kind]
+            warnings.warn(
+                f"{loop} {found}: the input pipeline is slower than the model. {reader.source.cure}", stacklevel=2
+            )
+
     def _schedule(self, progress: Progress, steps: int) -> NDArray[np.float64] | None:
         """The value of each scheduled variable for each step of a block, (steps, variables); None of none."""
         if not self.loop.scheduled:
@@ -152,16 +187,22 @@ class Phase:
 
     def _run_one(self, reader: Reader, progress: Progress) -> Rows:
         """One step between its two hooks; without a batch there is no hook either."""
-        walk = reader.walk
-        pull, cursor = (walk.pull, walk.cursor(reader.position)) if walk.is_certain else (given_batch, reader.take())
+        walk, alike, begin = reader.walk, self._alike(reader), time.perf_counter()
+        if alike is not None:
+            pull, cursor = alike.pull, alike.cursor
+        elif walk.is_certain:
+            pull, cursor = walk.pull, walk.cursor(reader.position)
+        else:
+            pull, cursor = given_batch, reader.take()
+        waited_secs = None if walk.is_certain else time.perf_counter() - begin
         if cursor is None:
             reader.advance(0, ended=True)
             return self.loop.no_rows()
         with set_aside(self.live):
             self.hooks.batch_begin(self.kind, progress.batch)
-        rows = self._run(pull, cursor, 1, progress)
+        rows = self._run(pull, cursor, 1, progress, is_fused=alike is not None)
         reader.advance(1, ended=False)
-        return rows
+        return attrs.evolve(rows, waited_secs=waited_secs)
 
     def _replay(self, rows: Rows, progress: Progress, seconds: float, *, begun: bool) -> None:
         if not self.means.columns.names:

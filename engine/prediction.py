@@ -68,7 +68,9 @@ class Prediction:
         steps = self.pace.steps_within(left, stop, self.reader.batches_left())
         walk, begin = self.reader.walk, time.perf_counter()
         sizes, outputs = self.loop.run(walk.pull, walk.cursor(self.reader.position), steps)
-        self.pace = self.pace.after(steps=len(sizes), seconds=time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        self.hooks.timings.add_block("predict", steps=len(sizes), seconds=seconds, waited_secs=None)
+        self.pace = self.pace.after(steps=len(sizes), seconds=seconds)
         self.reader.advance(len(sizes), ended=len(sizes) < steps)
         if len(sizes):
             self._replay(sizes, outputs)
@@ -80,7 +82,10 @@ class Prediction:
         self.reader.advance(int(batch is not None), ended=batch is None)
         if batch is not None:
             self.hooks.batch_begin("predict", self._done)
+            begin = time.perf_counter()
             outputs = self.loop.run_one(batch)
+            seconds = time.perf_counter() - begin
+            self.hooks.timings.add_block("predict", steps=1, seconds=seconds, waited_secs=None)
             self.hooks.batch_end("predict", self._done, {"outputs": _to_read(outputs)})
             self._keep(outputs, 1)
 

@@ -18,10 +18,12 @@ ROOMS = {
         "columns",
         "block",
         "backend",
+        "slow_input",
         "timings",
         "variables",
         "replicas",
         "optimizers",
+        "execution",
     },
     1: {
         "losses",
@@ -48,8 +50,10 @@ ROOMS = {
         "arguments",
         "caveats",
         "record",
+        "report",
         "run_directory",
         "saving",
+        "traces",
     },
     3: {"trainer"},
     4: {"proof"},
@@ -146,7 +150,7 @@ def test_replicas_are_the_business_of_few_rooms():
     assert {room_of(path) for path in FILES if distributes(path)} <= MAY_DISTRIBUTE
 
 
-@pytest.mark.parametrize("module", ["errors", "progress", "cadence", "columns", "block", "timings", "variables"])
+@pytest.mark.parametrize("module", sorted(ROOMS[0] - {"backend", "optimizers", "replicas"}))
 def test_the_bottom_needs_no_tensorflow(module):
     """Plans are made and tested without it; the package itself, which imports everything, is left out here."""
     done = run_python(

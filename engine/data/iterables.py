@@ -23,6 +23,11 @@ class LoaderSource(Source):
         pipelines: Those of earlier sources, to be used again.
     """
 
+    cure = (
+        "Give the loader more workers: num_workers of a PyTorch DataLoader, worker_count of grain's, mp_prefetch() of "
+        "its datasets."
+    )
+
     def __init__(self, loader: Iterable[Any], finish: Callable[[Any], Any], pipelines: Pipelines) -> None:
         self._loader, self._finish, self._pipelines = loader, finish, pipelines
         self.length = _length_of(loader)
@@ -73,6 +78,10 @@ class IteratorSource(Source):
 
     length = None
     resumption = Resumption.NONE
+    cure = (
+        "A generator makes its batches one after the other, in one thread: make them in a keras.utils.PyDataset with "
+        "workers=4, or in a tf.data.Dataset with num_parallel_calls, or give arrays."
+    )
 
     def __init__(self, iterator: Iterator[Any], finish: Callable[[Any], Any], pipelines: Pipelines) -> None:
         self._iterator, self._finish, self._pipelines = iterator, finish, pipelines

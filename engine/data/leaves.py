@@ -26,6 +26,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.data.order import Indices
+from engine.data.resident import resident
 from engine.data.rows import SparseRows, as_floatx, gather_rows, is_scipy, ragged_spec, sparse_rows
 from engine.errors import DataError
 
@@ -91,7 +92,7 @@ class Dense(Leaf):
 
     def resident(self) -> Any:
         """A tensor."""
-        return tf.convert_to_tensor(self.array)
+        return resident(self.array)
 
 
 @attrs.define(eq=False)

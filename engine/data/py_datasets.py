@@ -62,6 +62,10 @@ class PyDatasetSource(Source):
     """
 
     resumption = Resumption.EXACT
+    cure = (
+        "Make the PyDataset with more workers, super().__init__(workers=4); with use_multiprocessing=True too where "
+        "Python itself does the work. Or give arrays."
+    )
 
     def __init__(
         self,

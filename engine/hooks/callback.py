@@ -13,7 +13,10 @@ from engine.columns import Logs
 from engine.errors import ConfigError
 from engine.timings import Timings
 
-_OF_A_RUN = ("step_logs", "step", "samples", "not_finite", "step_graph", "in_trainer", "_run_variables", "_run_outside")
+_OF_A_RUN = (
+    *("step_logs", "step", "samples", "not_finite", "step_graph", "in_trainer"),
+    *("run_timings", "_run_variables", "_run_outside"),
+)
 
 StepSchedule = tuple[keras.Variable, Callable[[int], float]]
 
@@ -52,7 +55,7 @@ class Callback(keras.callbacks.Callback):
         watch: What the loop shall do behind a training step that is not finite; None: nothing.
         not_finite: In a train batch hook, what such a step left behind: "loss", or the path of the first variable;
             None: all is finite, or nobody watches.
-        timings: Where to write down how long everything took; None: nowhere.
+        run_timings: Where the time of the run has gone so far; None under `model.fit`, and outside of a run.
         step_logs: In a batch hook, the values of this one step. Empty under `model.fit`.
         step: In the hooks of a fit, the steps done in the whole run, that of a batch hook included. 0 under
             `model.fit`.
@@ -65,7 +68,6 @@ class Callback(keras.callbacks.Callback):
     acts_every: Every | None = None
     leaves_no_trace: bool = False
     watch: Watch | None = None
-    timings: Timings | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,6 +76,7 @@ class Callback(keras.callbacks.Callback):
         self.samples: int
         self.in_trainer: bool
         self.not_finite: str | None
+        self.run_timings: Timings | None
         self._run_variables: Callable[[], list[keras.Variable]] | None
         self.step_graph: tf.Graph | None
         self._run_outside: dict[str, Any] | None
@@ -164,12 +167,12 @@ class Callback(keras.callbacks.Callback):
             optimizer.build(self.model.trainable_variables)  # as model.fit does in its first step
         return [*self.model.variables, *self.model.metrics_variables, *(optimizer.variables if optimizer else [])]
 
-    def join_run(self, variables: Callable[[], list[keras.Variable]] | None) -> None:
+    def join_run(self, variables: Callable[[], list[keras.Variable]] | None, timings: Timings) -> None:
         """Begins a run in a Trainer, which calls this before `set_model`, also for callbacks that skip `__init__`."""
         given = vars(self)
         outer = {name: given[name] for name in _OF_A_RUN} if given.get("in_trainer") else None
         self._begin_run()
-        self.in_trainer, self._run_variables, self._run_outside = True, variables, outer
+        self.in_trainer, self._run_variables, self.run_timings, self._run_outside = True, variables, timings, outer
 
     def forget_run(self) -> None:
         """Keeps nothing of a run that is over; one that goes on around it, a fit around an evaluation, counts again."""
@@ -179,5 +182,5 @@ class Callback(keras.callbacks.Callback):
             setattr(self, name, value)
 
     def _begin_run(self) -> None:
-        self.step_logs, self.step, self.samples, self.not_finite = {}, 0, 0, None
+        self.step_logs, self.step, self.samples, self.not_finite, self.run_timings = {}, 0, 0, None, None
         self.step_graph, self.in_trainer, self._run_variables, self._run_outside = None, False, None, None

@@ -37,6 +37,11 @@ class PredictLoop:
         self._one = compiled(self._run_replicas, eager=self.run_eagerly, jit_compile=self.jit_compile)
         self._many = Program(self._run_many, self.strategy, self.run_eagerly)
 
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made: of blocks and of single steps."""
+        return 0 if self.run_eagerly else self._many.num_traces + self._one.experimental_get_tracing_count()  # type: ignore[attr-defined]
+
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
         if self.run_eagerly:
@@ -73,7 +78,7 @@ class PredictLoop:
             return [tf.shape(leaves[0])[0], *leaves], tf.constant(True)
 
         sizes_spec = tf.TensorSpec((), tf.int32)
-        sizes, *outputs = repeat(pull, cursor, steps, one, [growing(spec) for spec in (sizes_spec, *specs)])
+        (sizes, *outputs), _ = repeat(pull, cursor, steps, one, [growing(spec) for spec in (sizes_spec, *specs)])
         return [sizes.stack(), *(concatenated(*pair) for pair in zip(outputs, specs, strict=True))]
 
     def _run_replicas(self, batch: Batch) -> list[Any]:
@@ -93,7 +98,7 @@ class PredictLoop:
             return self._one(batch.get_value() if isinstance(batch, tf.experimental.Optional) else batch)
 
         traced = tf.function(first, autograph=False).get_concrete_function(cursor)
-        return list(traced.structured_outputs)
+        return [tf.type_spec_from_value(leaf) for leaf in traced.structured_outputs]
 
 
 def _of_all(results: Sequence[Any]) -> Any:

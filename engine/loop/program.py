@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from engine import replicas
+from engine.loop.waiting import is_awaited, pull_timed
 
 Batch = Any
 Pull = Callable[[Any, tf.Tensor], Any]
@@ -15,10 +16,22 @@ Pull = Callable[[Any, tf.Tensor], Any]
 class Program:
     """A function of (pull, cursor, steps, ...) as one graph in the scope of a strategy; as it is, if run eagerly."""
 
-    def __init__(self, function: Callable[..., Any], strategy: tf.distribute.Strategy, run_eagerly: bool) -> None:
-        self._function = compiled(function, eager=run_eagerly)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        strategy: tf.distribute.Strategy,
+        run_eagerly: bool,
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        self._function = compiled(function, eager=run_eagerly, jit_compile=jit_compile)
         self._strategy = strategy
         self._is_traceable = not run_eagerly
+
+    @property
+    def num_traces(self) -> int:
+        """How many graphs it has made."""
+        return self._function.experimental_get_tracing_count() if self._is_traceable else 0  # type: ignore[attr-defined]
 
     def trace(self, pull: Pull, signature: Any, *others: tf.TensorSpec) -> None:
         """Makes the one graph that every cursor of this signature will use, whatever the number of steps."""
@@ -38,37 +51,47 @@ def repeat(
     steps: tf.Tensor,
     run: Callable[[Batch, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor]],
     arrays: list[tf.TensorArray],
-) -> list[tf.TensorArray]:
+) -> tuple[list[tf.TensorArray], list[tf.Tensor]]:
     """Runs batch after batch, up to `steps` of them, and writes what each gives into the arrays.
 
     `run` takes a batch and its number in the block, and returns what to write and whether to go on.
+
+    Returns:
+        The arrays; and the seconds that were waited for data, float64, in a list that is empty if nobody can wait.
 
     The end of the data is a value that is looked at, never an exception: an `OutOfRangeError` that rises
     in here was measured to apply one update too many.
     """
 
-    def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray]) -> Any:
+    def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray], waited: list[tf.Tensor]) -> Any:
         def step(batch: Batch) -> Any:
             values, goes_on = run(batch, done)
             written = [array.write(done, value) for array, value in zip(arrays, values, strict=True)]
             return done + 1, goes_on, written
 
-        batch = pull(cursor, tf.cast(done, tf.int64))
-        if not isinstance(batch, tf.experimental.Optional):
-            return step(batch)
+        index = tf.cast(done, tf.int64)
+        if waited:
+            batch, is_there, seconds = pull_timed(pull, cursor, index)
+            waited = [waited[0] + seconds]
+        else:
+            batch = pull(cursor, index)
+            if not isinstance(batch, tf.experimental.Optional):
+                return *step(batch), waited
+            is_there = batch.has_value()
         ended = (done, tf.constant(False), arrays)
-        return tf.cond(batch.has_value(), lambda: step(batch.get_value()), lambda: ended)
+        return *tf.cond(is_there, lambda: step(batch.get_value()), lambda: ended), waited
 
     # A step begins before the last one is over, if nothing that it needs is missing. What replicas tell each other for
     # the logs alone, nobody waits for: the value of one replica's step would meet that of another one's next step.
     in_flight = 10 if replicas.number() == 1 else 1
-    *_, arrays = tf.while_loop(
-        lambda done, goes_on, _: (done < steps) & goes_on,
+    waited = [tf.constant(0.0, tf.float64)] if is_awaited(cursor) else []
+    *_, arrays, waited = tf.while_loop(
+        lambda done, goes_on, *_: (done < steps) & goes_on,
         advance,
-        (tf.constant(0), tf.constant(True), arrays),
+        (tf.constant(0), tf.constant(True), arrays, waited),
         parallel_iterations=in_flight,
     )
-    return list(arrays)
+    return list(arrays), list(waited)
 
 
 def growing(spec: tf.TensorSpec) -> tf.TensorArray:

@@ -38,7 +38,8 @@ def timed():
 
 def test_each_callback_and_both_kinds_of_steps_have_a_line(timed):
     """Whoever has no hook of a moment is not called then; a block of steps is one call."""
-    names = {"train steps", "test steps", *(f"callbacks/{name}" for name in ("Sleeps", "Timer", "LossHistory"))}
+    names = {"train steps", "test steps", "validation"}
+    names |= {f"callbacks/{name}" for name in ("Sleeps", "Timer", "LossHistory")}
 
     assert names | {"callbacks/Callback", "callbacks/History"} == set(timed.timings.seconds) == set(timed.timings.calls)
     assert 6 == timed.timings.calls["train steps"] == timed.timings.calls["test steps"]  # 4 and 2, three times
