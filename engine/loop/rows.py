@@ -136,7 +136,6 @@ class Loop:
             values.astype(np.float64),
             weights.astype(np.float64),
             [self.guard.name(int(fault)) for fault in faults[:, 0]] if self.guard else [None] * len(packed),
-            waited_secs,
         )
 
     def no_rows(self) -> Rows:
