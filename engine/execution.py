@@ -27,8 +27,8 @@ class Execution:
     """How steps are executed.
 
     Attributes:
-        xla: What is compiled by XLA. A block can be as long as all batches in it are alike, of arrays on the device; the
-            other steps (a smaller last batch, data of other kinds) then run as a graph.
+        xla: What is compiled by XLA. A block can be where all its batches are alike, of arrays on the device; other
+            steps (a smaller last batch, data of other kinds) then run as a graph.
         streams: Whether arrays are read batch by batch, though they are small enough to lie on the device.
     """
 
