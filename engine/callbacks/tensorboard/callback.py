@@ -50,7 +50,7 @@ class TensorBoard(Callback):
         write_images: Whether to draw the weights beside their histograms. Unlike Keras's: they are stretched from
             black to white, and a convolution is drawn with each filter.
         write_steps_per_second: Whether to write the speed. Unlike Keras's: the time of validations does not count.
-        update_freq: "batch": scalars of every batch and epoch, which costs about 20 µs a batch; a number: of every
+        update_freq: "batch": scalars of every batch and epoch, which costs about 1 µs a batch; a number: of every
             so many batches; "epoch" (Keras's default): of epochs only.
         profile_batch: A step to profile, or the first and last of several, counted from 1 over the run; 0: none. Steps
             of a block are one call, so that whole blocks are profiled. To look at it takes TensorBoard's profile
