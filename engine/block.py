@@ -89,6 +89,12 @@ class Block:
         (logs,) = self.columns.logs(self.running[-1:])
         return logs
 
+    @property
+    def last_step_logs(self) -> Logs:
+        """What `step_logs` of a callback is behind the block's last step: its own values, plain floats."""
+        (logs,) = self.columns.logs(self.values[-1:])
+        return logs
+
     def first(self, steps: int) -> "Block":
         """The block as if it had ended after so many steps."""
         tables = {name: getattr(self, name)[:steps] for name in ("sizes", "running", "values", "faults")}

@@ -8,7 +8,7 @@ from typing import Any
 from engine.callbacks.rates import Factors, log_rates, rates_of
 from engine.columns import Logs
 from engine.errors import ConfigError
-from engine.hooks import Callback, SavedState
+from engine.hooks import Block, Callback, SavedState
 from engine.hooks.callback import StepSchedule
 from engine.optimizers import optimizer_of
 
@@ -83,6 +83,10 @@ class LearningRateScheduler(Callback):
         """Counts the steps."""
         # Keras counts on to the end of an execution that the end of the data has cut.
         self._steps = self._steps_before + min(batch + 1, self.params.get("steps") or batch + 1)
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Counts the steps."""
+        self._steps = self._steps_before + block.batches[-1] + 1
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Adds the rate to the logs."""

@@ -9,7 +9,7 @@ import numpy as np
 from engine.cadence import Every
 from engine.columns import Logs
 from engine.errors import ConfigError, NonFiniteError
-from engine.hooks import Callback, SavedState, Watch
+from engine.hooks import Block, Callback, SavedState, Watch
 from engine.state import State
 
 Policy = Literal["raise", "skip", "rollback"]
@@ -92,6 +92,12 @@ class NonFinite(Callback):
         self._in_a_row = 0
         if self._every.steps is not None and self._steps_done % self._every.steps == 0:
             self._save()
+
+    def on_train_block_end(self, block: Block) -> None:
+        """The same behind a block's last step: the loop ends the block at a bad one, and where a save point is due."""
+        if len(block) > 1:
+            self._in_a_row = 0
+        self.on_train_batch_end(block.batches[-1], block.last_step_logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Lets the copies go, and says how many steps were left out."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from engine.columns import Logs
 from engine.errors import NonFiniteError
-from engine.hooks import Callback, Watch
+from engine.hooks import Block, Callback, Watch
 
 
 class TerminateOnNaN(Callback):
@@ -41,3 +41,7 @@ class TerminateOnNaN(Callback):
             raise NonFiniteError(f"The loss of batch {batch} is {loss}, which ends the training.")
         print(f"Batch {batch}: the loss is {loss}, which ends the training.")
         self.model.stop_training = True
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Looks at the loss of a block's last step: the loop ends the block at one that is not finite."""
+        self.on_train_batch_end(block.batches[-1], block.last_step_logs)

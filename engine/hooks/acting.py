@@ -45,7 +45,7 @@ def listening(callback: Any, hook: str) -> Callable[..., Any] | None:
 
     `on_batch_begin` and `on_batch_end` are Keras's older names of the two train hooks.
     """
-    if hook.endswith("_end") and hook.endswith("_block_end") != _takes_blocks(callback, hook.split("_")[1]):
+    if hook.endswith("_block_end") != _takes_blocks(callback, hook.split("_")[1]):
         return None
     for name in _names_of(hook):
         method = getattr(callback, name, None)
@@ -71,15 +71,15 @@ def acts(callback: Any) -> bool:
 def _takes_blocks(callback: Any, phase: str) -> bool:
     """Whether a callback of ours is told of a block at once, and not behind each batch.
 
-    Of the two hooks, that of the more derived class counts: a subclass with a hook behind a batch gets every batch,
-    whatever its base class does with blocks.
+    Of these hooks, those of the most derived class count: a subclass with a batch hook gets every batch, whatever its
+    base class does with blocks.
     """
     if not isinstance(callback, Callback):
         return False
     for own in (vars(callback), *map(vars, type(callback).__mro__)):
         if _is_filled(own.get(f"on_{phase}_block_end")):
             return True
-        if any(_is_filled(own.get(name)) for name in _names_of(f"on_{phase}_batch_end")):
+        if any(_is_filled(own.get(name)) for end in ("begin", "end") for name in _names_of(f"on_{phase}_batch_{end}")):
             return False
     return False
 

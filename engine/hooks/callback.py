@@ -83,14 +83,14 @@ class Callback(keras.callbacks.Callback):
         self._begin_run()
 
     def on_train_block_end(self, block: Block) -> None:
-        """Called by a Trainer behind a block of steps, in place of `on_train_batch_end` behind each of them.
+        """Called by a Trainer behind a block of steps, in place of the two batch hooks around each of them.
 
         For what only looks: a hundred steps as arrays cost what a few cost as dicts. It comes where the hook behind the
         block's last batch would; if a hook raises before that, with the steps replayed until then. `step` and `samples`
         are those of its end. A callback that acts on batches gets blocks of one step.
 
-        `model.fit` does not call it: for that, write `on_train_batch_end` as well. If a subclass defines only that one,
-        it gets every batch, and its base class no block.
+        `model.fit` does not call it: for that, write `on_train_batch_end` as well. If a subclass defines only a batch
+        hook, it gets every batch, and its base class no block.
 
         Args:
             block: The steps; see `engine.hooks.Block`.

@@ -48,6 +48,7 @@ def test_the_arrays_hold_what_the_steps_hold_also_of_a_block_cut_short(sizes, da
         np.testing.assert_array_equal([step.logs[name] for step in replayed], block.logs[name])
         np.testing.assert_array_equal([step.step_logs[name] for step in replayed], block.step_logs[name])
         np.testing.assert_array_equal(replayed[-1].logs[name], block.last_logs[name])
+        np.testing.assert_array_equal(replayed[-1].step_logs[name], block.last_step_logs[name])
     assert ["f1", "loss"] == list(block.logs) == list(block.step_logs) == list(block.last_logs)
     assert float is type(block.last_logs["loss"])
 

@@ -50,7 +50,7 @@ class TensorBoard(Callback):
         write_images: Whether to draw the weights beside their histograms. Unlike Keras's: they are stretched from
             black to white, and a convolution is drawn with each filter.
         write_steps_per_second: Whether to write the speed. Unlike Keras's: the time of validations does not count.
-        update_freq: "batch": scalars of every batch and epoch, which costs about 20 µs a batch; a number: of every
+        update_freq: "batch": scalars of every batch and epoch, which costs about 1 µs a batch; a number: of every
             so many batches; "epoch" (Keras's default): of epochs only.
         profile_batch: A step to profile, or the first and last of several, counted from 1 over the run; 0: none. Steps
             of a block are one call, so that whole blocks are profiled. To look at it takes TensorBoard's profile
@@ -205,8 +205,8 @@ class TensorBoard(Callback):
         self._steps += len(block)
         points = points_of("batch_", block, block.steps, every=self._update_freq)
         self._writers.write_points(TRAIN, points)
-        if points.steps:
-            self._write_speed(points.steps[-1])
+        if len(points.steps):
+            self._write_speed(int(points.steps[-1]))
         self._look_at_profile(self._step)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
@@ -318,7 +318,7 @@ class TensorBoard(Callback):
         self._is_opening_due = False
         if self._writes_graph and self.step_graph is not None:
             graph = self.step_graph.as_graph_def().SerializeToString()
-            self._writers.add(TRAIN, [Event(wall_time=time.time(), graph_def=graph)])
+            self._writers.add(TRAIN, Event(wall_time=time.time(), graph_def=graph))
         if self._shown_inputs is not None:
             self._writers.write(TRAIN, self._epoch, images.sample_images(self._shown_inputs))
 

@@ -2,7 +2,7 @@
 
 ```python
 file = EventFile.create("runs/logs/train")
-file.add(Points([7, 8], [time.time()] * 2, {"batch_loss": [0.3, 0.2]}).events())
+file.write([Event(wall_time=time.time(), step=7, summary=Summary(value=values)).SerializeToString()])
 file.close()
 ```
 """
@@ -10,12 +10,11 @@ file.close()
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 
 import attrs
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
-from tensorboard.compat.proto.summary_pb2 import Summary
 
 _FLUSH_SECS = 10  # how old what TensorBoard shows of a running epoch may be
 
@@ -51,13 +50,14 @@ class EventFile:
         name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.{nanoseconds:09d}{suffix}"
         file = cls(folder, tf.io.TFRecordWriter(tf.io.gfile.join(folder, name)))
         origin = SourceMetadata(writer=__name__)
-        file.add([Event(wall_time=seconds, file_version="brain.Event:2", source_metadata=origin)])
+        version = Event(wall_time=seconds, file_version="brain.Event:2", source_metadata=origin)
+        file.write([version.SerializeToString()])
         return file
 
-    def add(self, events: Iterable[Event]) -> None:
-        """Writes events behind the others, and hands all of them to the system if that is long ago."""
+    def write(self, events: Iterable[bytes]) -> None:
+        """Writes serialised events behind the others, and hands all of them to the system if that is long ago."""
         for event in events:
-            self._writer.write(event.SerializeToString())
+            self._writer.write(event)
         if time.monotonic() >= self._flush_at_secs:
             self.flush()
 
@@ -69,30 +69,3 @@ class EventFile:
     def close(self) -> None:
         """Flushes and closes."""
         self._writer.close()
-
-
-@attrs.frozen
-class Points:
-    """Scalars along an axis of steps.
-
-    Attributes:
-        steps: The steps.
-        wall_times: When each was done, in seconds since 1970.
-        scalars: Tag -> its value at each step.
-    """
-
-    steps: Sequence[int] = ()
-    wall_times: Sequence[float] = ()
-    scalars: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
-
-    def events(self) -> Iterator[Event]:
-        """An event a step: one object, filled anew each time, which takes a seventh of the time of making one."""
-        if not self.scalars:
-            return
-        event = Event(summary=Summary(value=[Summary.Value(tag=tag) for tag in self.scalars]))
-        values = list(event.summary.value)
-        for step, wall_time, *numbers in zip(self.steps, self.wall_times, *self.scalars.values(), strict=True):
-            event.step, event.wall_time = step, wall_time
-            for value, number in zip(values, numbers, strict=True):
-                value.simple_value = number
-            yield event

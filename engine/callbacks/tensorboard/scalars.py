@@ -7,9 +7,10 @@ from typing import Any
 import attrs
 import keras
 import numpy as np
+from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from engine.callbacks.tensorboard.event_file import Points
+from engine.callbacks.tensorboard.points import Points
 from engine.callbacks.tensorboard.writers import TRAIN, VALIDATION
 from engine.columns import Logs
 from engine.errors import ConfigError
@@ -42,12 +43,13 @@ def points_of(prefix: str, block: Block, steps: range, *, every: int) -> Points:
     due = slice(-steps[0] % every, None, every) if every else slice(0)
     if not steps[due]:
         return Points()
+    at = np.arange(steps[0], steps[-1] + 1)[due]
     ago_secs = np.arange(len(block))[::-1] * (block.seconds / len(block))
-    tags: dict[str, list[float]] = {}
+    tags: dict[str, NDArray[Any]] = {}
     for name, values in block.step_logs.items():
-        entries = values[due].reshape(len(steps[due]), -1).T.tolist()
+        entries = values[due].reshape(len(at), -1).T
         tags |= {prefix + name if values.ndim == 1 else f"{prefix}{name}/{i}": own for i, own in enumerate(entries)}
-    return Points(steps[due], (time.time() - ago_secs[due]).tolist(), tags)
+    return Points(at, np.float64(time.time()) - ago_secs[due], tags)
 
 
 def by_run(logs: Logs) -> dict[str, Logs]:

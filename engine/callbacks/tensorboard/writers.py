@@ -32,7 +32,8 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from engine.callbacks.tensorboard.event_file import EventFile, Points
+from engine.callbacks.tensorboard.event_file import EventFile
+from engine.callbacks.tensorboard.points import Points
 
 TRAIN, VALIDATION = "train", "validation"
 SESSION = ""  # the folder itself, in which the hyper-parameters stand that hold for all the runs below it
@@ -81,31 +82,35 @@ class Writers:
         summary = Summary(value=values)
         if not summary.value:
             return
-        self._write(run, [step], [Event(wall_time=time.time(), step=step, summary=summary)])
+        event = Event(wall_time=time.time(), step=step, summary=summary)
+        self._write(run, [step], [event.SerializeToString()])
 
     def write_points(self, run: str, points: Points) -> None:
         """Writes scalars of many steps; with none of them, nothing is opened."""
-        if points.steps and points.scalars:
-            self._write(run, points.steps, points.events())
+        if len(points.steps) and points.scalars:
+            self._write(run, points.steps.tolist(), points.records())
 
-    def _write(self, run: str, steps: Sequence[int], events: Iterable[Event]) -> None:
+    def _write(self, run: str, steps: Sequence[int], events: Iterable[bytes]) -> None:
         self.watermark = max(self.watermark, *steps)
         if min(steps) >= self._restart_step:
-            self.add(run, events)
+            self._add(run, events)
             return
-        for event in events:
-            self.add(run, [event])
-            if event.step < self._restart_step:
+        for step, event in zip(steps, events, strict=True):
+            self._add(run, [event])
+            if step < self._restart_step:
                 self._mark(run)
 
-    def add(self, run: str, events: Iterable[Event]) -> None:
-        """Writes events; opens the run's file if need be."""
+    def add(self, run: str, event: Event) -> None:
+        """Writes an event that stands at no step."""
+        self._add(run, [event.SerializeToString()])
+
+    def _add(self, run: str, events: Iterable[bytes]) -> None:
         if self._has_failed:
             return
         try:
             if run not in self._opened:
                 self._open(run)
-            self._opened[run].add(events)
+            self._opened[run].write(events)
         except FAILURES as error:
             self.fail(error)
 
@@ -152,9 +157,10 @@ class Writers:
 
     def _restart(self, run: str) -> None:
         start = Event(wall_time=time.time(), step=self._restart_step, session_log=SessionLog(status=SessionLog.START))
-        self._opened[run].add([start, start, Event(wall_time=time.time(), file_version="brain.Event:1")])
+        version = Event(wall_time=time.time(), file_version="brain.Event:1")
+        self._opened[run].write(event.SerializeToString() for event in (start, start, version))
         self._mark(run)
 
     def _mark(self, run: str) -> None:
         """An event without values, behind all that is to stay: the next one below it counts as out of order."""
-        self.add(run, [Event(wall_time=time.time(), step=self._restart_step, summary=Summary())])
+        self.add(run, Event(wall_time=time.time(), step=self._restart_step, summary=Summary()))

@@ -14,50 +14,56 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from engine import Trainer
 from engine.block import Block
 from engine.callbacks import TensorBoard
-from engine.callbacks.tensorboard.event_file import EventFile, Points
+from engine.callbacks.tensorboard.event_file import EventFile
+from engine.callbacks.tensorboard.points import Points
 from engine.callbacks.tensorboard.scalars import points_of, scalars
 from engine.columns import Columns
 from tests.helpers import perceptron, samples
 
-NUMBERS = st.floats(width=32, allow_nan=False)
-TAGS = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4, unique=True)
+TAGS = st.lists(st.text(min_size=1, max_size=200), max_size=4, unique=True)
 
 
 @st.composite
 def points(draw):
-    """Points of any number of steps and tags, steps and times not in order, every length of every number."""
-    steps = draw(st.lists(st.integers(0, 2**40), max_size=6))
-    wall_times = draw(st.lists(st.floats(0, 4e9), min_size=len(steps), max_size=len(steps)))
-    some = st.lists(NUMBERS, min_size=len(steps), max_size=len(steps))
-    return Points(steps, wall_times, {tag: draw(some) for tag in draw(TAGS)})
+    """Of any number of steps and tags; steps of every length, also beside each other; numbers that no float32 holds."""
+    edges = st.builds(lambda bits, more: 2 ** (7 * bits) + more, st.integers(0, 8), st.integers(-1, 1))
+    steps = draw(st.lists(st.one_of(edges, st.integers(0, 2**62)), max_size=6))
+    times = draw(st.lists(st.floats(0, 4e9), min_size=len(steps), max_size=len(steps)))
+    some = st.lists(st.floats(), min_size=len(steps), max_size=len(steps)).map(np.array)
+    return Points(np.array(steps, np.int64), np.array(times), {tag: draw(some) for tag in draw(TAGS)})
 
 
 def made_one_by_one(points):
-    """The same events, each made by itself."""
+    """The same events, each made by protobuf alone."""
     for i, (step, wall_time) in enumerate(zip(points.steps, points.wall_times, strict=True)):
         values = [Summary.Value(tag=tag, simple_value=own[i]) for tag, own in points.scalars.items()]
-        yield Event(step=step, wall_time=wall_time, summary=Summary(value=values)).SerializeToString()
+        yield Event(step=step, wall_time=wall_time, summary=Summary(value=values))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(points())
-def test_tensorboard_reads_the_bytes_of_events_that_were_made_one_by_one(tmp_path_factory, points):
+def test_tensorboard_reads_the_events_that_protobuf_would_make_one_by_one(tmp_path_factory, points):
+    """To the byte, but for a step or time of 0, which protobuf leaves out, and NaN, of which there are many."""
     folder = tmp_path_factory.mktemp("run")
     file = EventFile.create(str(folder))
-    file.add(points.events())
+    file.write(points.records())
     file.close()
     (path,) = folder.iterdir()
     version, *records = RawEventFileLoader(str(path)).Load()
+    expected = list(made_one_by_one(points))
 
     assert "brain.Event:2" == Event.FromString(version).file_version
-    assert list(made_one_by_one(points)) == records
+    assert [str(event) for event in expected] == [str(Event.FromString(record)) for record in records]
+    for event, record in zip(expected, records, strict=True):
+        if event.step and event.wall_time and not np.isnan([own.simple_value for own in event.summary.value]).any():
+            assert event.SerializeToString() == record
 
 
 def test_each_of_many_files_made_at_once_stands_behind_those_before_it(tmp_path):
     """TensorBoard reads the files of a folder in the order of their names."""
     for number in range(20):
         file = EventFile.create(str(tmp_path / "runs" / "train"), ".end")
-        file.add([Event(step=number)])
+        file.write([Event(step=number).SerializeToString()])
         file.close()
     files = sorted(str(path) for path in (tmp_path / "runs" / "train").iterdir())
     steps = [Event.FromString(list(RawEventFileLoader(path).Load())[-1]).step for path in files]
@@ -69,7 +75,7 @@ def test_each_of_many_files_made_at_once_stands_behind_those_before_it(tmp_path)
 def test_what_was_written_last_can_be_read_once_it_was_flushed(tmp_path):
     file = EventFile.create(str(tmp_path))
     (path,) = tmp_path.iterdir()
-    file.add(Event(step=step) for step in range(3))
+    file.write(Event(step=step).SerializeToString() for step in range(3))
     file.flush()
     found = [Event.FromString(record).step for record in RawEventFileLoader(str(path)).Load()]
     file.close()
@@ -99,9 +105,10 @@ def test_the_points_of_a_block_are_those_of_its_steps(num_steps, first_step, eve
     found = points_of("batch_", block, block.steps, every=every)
     due = [step for step in block.replay() if every and step.step % every == 0]
     expected = [{value.tag: value.simple_value for value in scalars("batch_", step.step_logs)} for step in due]
+    events = [Event.FromString(record) for record in found.records()]
 
-    assert [step.step for step in due] == list(found.steps)
-    assert expected == [{value.tag: value.simple_value for value in event.summary.value} for event in found.events()]
+    assert [step.step for step in due] == [event.step for event in events]
+    assert expected == [{value.tag: value.simple_value for value in event.summary.value} for event in events]
 
 
 @pytest.mark.parametrize("num_steps", [1, 5])

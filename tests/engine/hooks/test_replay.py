@@ -149,6 +149,11 @@ class OnInstance(Blocks):
         self.on_train_batch_end = lambda batch, logs=None: self.told.append(("train", batch))
 
 
+class BeginsOnly(Blocks):
+    def on_train_batch_begin(self, batch, logs=None):
+        pass
+
+
 class FromElsewhere(keras.callbacks.Callback):
     told = None
 
@@ -160,7 +165,7 @@ class MadeOurs(Callback, FromElsewhere):
     lengths = ()
 
 
-@pytest.mark.parametrize("kind", [BatchesOfBlocks, OlderName, OnInstance, MadeOurs])
+@pytest.mark.parametrize("kind", [BatchesOfBlocks, OlderName, OnInstance, BeginsOnly, MadeOurs])
 def test_the_hook_of_the_more_derived_class_counts(trainer, kind):
     told = kind()
     trainer.fit(X, Y, callbacks=[told], **FIT)
