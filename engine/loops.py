@@ -53,7 +53,15 @@ class Loops:
             with self.strategy.scope():
                 self.task.updates.prepare()
             guard = self._guard(watch)
-            return Loop(step, results, behind=behind, **self._execution(), scheduled=scheduled, guard=guard)
+            return Loop(
+                step,
+                results,
+                behind=behind,
+                **self._execution(),
+                times_data=phase == "train",
+                scheduled=scheduled,
+                guard=guard,
+            )
 
         # The first trace may have made variables, which a guard puts back too.
         guarded = 0 if watch is None else len(self.task.variables())

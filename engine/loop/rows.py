@@ -54,6 +54,7 @@ class Loop:
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
+        times_data: Whether to tell how long it waited for data; right only where each step changes variables.
         scheduled: Scalar variables that get a value of their own before each step.
         guard: What happens behind a step that is not finite; None: nothing.
         columns: What the columns of its rows mean; known once traced.
@@ -66,6 +67,7 @@ class Loop:
     strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy, kw_only=True)
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
+    times_data: bool = attrs.field(default=False, kw_only=True)
     scheduled: Sequence[Any] = attrs.field(default=(), kw_only=True)
     guard: Guard | None = attrs.field(default=None, kw_only=True)
     columns: Columns = attrs.field(init=False, factory=Columns)
@@ -102,7 +104,7 @@ class Loop:
         """
         others = [] if schedule is None else [tf.constant(schedule)]
         packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
-        packed, waited_secs = (packed[:-1], float(packed[-1, 0])) if is_awaited(cursor) else (packed, None)
+        packed, waited_secs = (packed[:-1], float(packed[-1, 0])) if self._is_timed(cursor) else (packed, None)
         width = sum(self.columns.widths)
         values, weights, faults = (
             packed[:, 1 : 1 + width],
@@ -133,12 +135,15 @@ class Loop:
             halts = self.guard is not None and self.guard.halts
             return [row], tf.equal(row[-1], 0) if halts else tf.constant(True)
 
-        (rows,), waited = repeat(pull, cursor, steps, one, [growing(spec)])
+        (rows,), waited = repeat(pull, cursor, steps, one, [growing(spec)], is_timed=self._is_timed(cursor))
         width = self._width + (self.guard is not None)
         packed = tf.reshape(concatenated(rows, spec), [-1, width])
         # As one row more, so that it comes with the others.
         last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], [[0, 0], [0, width - 1]]) for seconds in waited]
         return tf.concat([packed, *last], 0) if last else packed
+
+    def _is_timed(self, cursor: Any) -> bool:
+        return self.times_data and is_awaited(cursor)
 
     @property
     def _width(self) -> int:
