@@ -11,6 +11,8 @@ SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 UV := .venv/uv-$(UV_VERSION).stamp
 ENV := .venv/env.stamp
 THIRDPARTY := .venv-thirdparty/env.stamp
+JAX := .venv-jax/env.stamp
+LIGHTNING := .venv-lightning/env.stamp
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
@@ -19,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: train test test-fast compat thirdparty lint types docs format bench env lock clean help
+.PHONY: train test test-fast compat thirdparty lint types docs format bench bench-others env lock clean help
 
 train: $(ENV)  ## train the small Inception and test it
 	$(RUN) recipes.inception $(ARGS)
@@ -51,8 +53,10 @@ format: $(ENV)  ## lay out the code and mend what ruff can mend
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-bench: $(ENV)  ## measure this machine against model.fit
-	.venv/bin/python tests/bench.py $(ARGS)
+bench: $(ENV)  ## measure this machine: every table of docs/benchmarks.md, in half an hour (ARGS="--only loops")
+	$(RUN) tests.bench $(ARGS)
+
+bench-others: $(JAX) $(LIGHTNING)  ## install Keras on JAX, and PyTorch Lightning, each apart, for bench to measure beside
 
 env: $(ENV)  ## make .venv, or bring it up to date
 
@@ -62,12 +66,12 @@ lock: $(UV)  ## write both files of constraints anew from pyproject.toml (ARGS=-
 	.venv/bin/uv pip compile pyproject.toml --group thirdparty --universal --python-version 3.11 \
 		--no-annotate --no-header --no-emit-index-url --quiet -o constraints-thirdparty.txt $(ARGS)
 
-clean:  ## remove what the commands above made, except .venv, .venv-thirdparty and runs
+clean:  ## remove what the commands above made, except the environments and runs
 	rm -rf site build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find . \( -path ./.venv -o -path ./.venv-thirdparty \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . \( -path './.venv*' \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is written last, so an install that was interrupted is taken up again by the next command.
 
@@ -84,4 +88,10 @@ $(ENV): pyproject.toml constraints.txt $(UV)
 $(THIRDPARTY): pyproject.toml constraints-thirdparty.txt $(UV)
 	.venv/bin/uv venv --quiet --allow-existing -p .venv/bin/python .venv-thirdparty
 	.venv/bin/uv pip install -p .venv-thirdparty/bin/python -c constraints-thirdparty.txt -e . --group thirdparty
+	@touch $@
+
+# Of the project, these two environments have only what the groups name: none of them needs TensorFlow.
+$(JAX) $(LIGHTNING): .venv-%/env.stamp: pyproject.toml $(UV)
+	.venv/bin/uv venv --quiet --allow-existing -p .venv/bin/python .venv-$*
+	.venv/bin/uv pip install -p .venv-$*/bin/python --group $*
 	@touch $@

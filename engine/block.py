@@ -42,6 +42,7 @@ class Block:
         running: Values since the epoch began, after each step, (steps, columns).
         values: Values of each step itself, (steps, columns).
         faults: What each step left behind that is not finite; None: nothing.
+        seconds: Time that all the steps took.
     """
 
     columns: Columns
@@ -52,6 +53,7 @@ class Block:
     running: Any
     values: Any
     faults: Sequence[str | None] = ()
+    seconds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -90,7 +92,7 @@ class Block:
     def first(self, steps: int) -> "Block":
         """The block as if it had ended after so many steps."""
         tables = {name: getattr(self, name)[:steps] for name in ("sizes", "running", "values", "faults")}
-        return attrs.evolve(self, **tables)
+        return attrs.evolve(self, **tables, seconds=self.seconds * steps / len(self))
 
     def replay(self) -> Iterator[ReplayedBatch]:
         """One step after the other."""

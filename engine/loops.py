@@ -9,6 +9,7 @@ import attrs
 import keras
 import tensorflow as tf
 
+from engine.execution import Execution, Xla
 from engine.hooks import Watch
 from engine.loop import Guard, Loop, PredictLoop, batch_size, compiled
 from engine.task import Phase, StepValues, Task, is_optimizer
@@ -26,6 +27,7 @@ class Loops:
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step; None: as the model was compiled.
         run_eagerly: Whether steps run as plain Python, though the model may not be compiled so.
+        chosen: How steps are executed, if that was measured or is what a run began with; None: as asked for.
         traces: What was traced, and why.
     """
 
@@ -33,6 +35,7 @@ class Loops:
     strategy: tf.distribute.Strategy
     jit_compile: bool | None
     run_eagerly: bool
+    chosen: Execution | None = None
     traces: Traces = attrs.field(init=False, factory=Traces)
     _kept: dict[Hashable, Any] = attrs.field(init=False, factory=dict)
     _ingredients: list[Any] = attrs.field(init=False, factory=list)
@@ -53,15 +56,8 @@ class Loops:
             with self.strategy.scope():
                 self.task.updates.prepare()
             guard = self._guard(watch)
-            return Loop(
-                step,
-                results,
-                behind=behind,
-                **self._execution(),
-                times_data=phase == "train",
-                scheduled=scheduled,
-                guard=guard,
-            )
+            how = self._arguments() | {"fuses": self.execution.xla is Xla.BLOCK, "times_data": phase == "train"}
+            return Loop(step, results, behind=behind, **how, scheduled=scheduled, guard=guard)
 
         # The first trace may have made variables, which a guard puts back too.
         guarded = 0 if watch is None else len(self.task.variables())
@@ -76,7 +72,7 @@ class Loops:
         """
         if self.task.updates.accumulate == 1:
             return {}
-        eager = self._execution()["run_eagerly"]
+        eager = self._arguments()["run_eagerly"]
         with self.strategy.scope():
             pairs = self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=eager))()
         return {name: (float(norm), float(weight)) for name, (norm, weight) in pairs.items()}  # waits for the device
@@ -91,7 +87,7 @@ class Loops:
 
     def of_prediction(self) -> PredictLoop:
         """The loop of the task's predict step."""
-        loop: PredictLoop = self._keep("predict", lambda: PredictLoop(self.task.predict_step, **self._execution()))
+        loop: PredictLoop = self._keep("predict", lambda: PredictLoop(self.task.predict_step, **self._arguments()))
         return loop
 
     def _guard(self, watch: Watch | None) -> Guard | None:
@@ -112,15 +108,24 @@ class Loops:
             self.task.updates.forget()
             self.traces.changes.append(_change(self._ingredients, current))
         self._ingredients = current
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]
+        key = (name, self.execution.xla)
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
-    def _execution(self) -> dict[str, Any]:
-        model = self.task.model
-        jit_compile = model.jit_compile if self.jit_compile is None else self.jit_compile
-        run_eagerly = model.run_eagerly or self.run_eagerly
-        return {"strategy": self.strategy, "jit_compile": bool(jit_compile), "run_eagerly": run_eagerly}
+    @property
+    def execution(self) -> Execution:
+        """How steps are executed: as chosen, else as the Trainer was told, else as the model was compiled."""
+        if self.chosen is not None:
+            return self.chosen
+        jit_compile = self.task.model.jit_compile if self.jit_compile is None else self.jit_compile
+        return Execution(xla=Xla.STEP if jit_compile else Xla.OFF)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What every loop is made with."""
+        run_eagerly = self.task.model.run_eagerly or self.run_eagerly
+        jit_compile = self.execution.xla is Xla.STEP
+        return {"strategy": self.strategy, "jit_compile": jit_compile, "run_eagerly": run_eagerly}
 
 
 def _change(before: Sequence[Any], now: Sequence[Any]) -> str:

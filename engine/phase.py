@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from engine.block import Block
 from engine.cadence import Pace
 from engine.columns import Logs
-from engine.data import Reader, given_batch
+from engine.data import Alike, Reader, given_batch
 from engine.hooks import Hooks
-from engine.loop import Loop, Pull, Rows
+from engine.loop import MOST_FUSED_STEPS, Loop, Pull, Rows
 from engine.loops import Loops
 from engine.metrics import RunningMeans, set_aside
 from engine.progress import Progress
@@ -102,7 +102,7 @@ class Phase:
             self.loops.traces.note(self.kind, self._occasion(reader), None)
         self.pace = self.pace.after(steps=len(rows), seconds=seconds)
         if len(rows):
-            self._replay(rows, progress, begun=acts)
+            self._replay(rows, progress, seconds, begun=acts)
         return progress.advance(steps=len(rows), samples=int(rows.sizes.sum()), seconds=seconds)
 
     def flush(self) -> None:
@@ -118,6 +118,8 @@ class Phase:
                 self.loop.trace(given_batch, reader.source.spec)
             else:
                 self.loop.trace(reader.walk.pull, reader.walk.signature())
+            if (alike := self._alike(reader)) is not None:
+                self.loop.trace_fused(alike.pull, alike.signature)
 
     def _occasion(self, reader: Reader) -> Occasion:
         is_given = self.hooks.acts(self.kind) and not reader.walk.is_certain
@@ -128,18 +130,27 @@ class Phase:
         return self.means.logs()
 
     def _run_many(self, reader: Reader, progress: Progress, limit: int | None) -> Rows:
-        walk = reader.walk
+        walk, alike = reader.walk, self._alike(reader)
         until_act = self.hooks.steps_until_act(progress) if self.kind == "train" else None
         steps = self.pace.steps_within(limit, until_act, reader.batches_left())
-        rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        if alike is None:
+            rows = self._run(walk.pull, walk.cursor(reader.position), steps, progress)
+        else:
+            steps = min(steps, alike.steps, MOST_FUSED_STEPS)
+            rows = self._run(alike.pull, alike.cursor, steps, progress, is_fused=True)
         has_halted = bool(rows.faults) and rows.faults[-1] is not None
         reader.advance(len(rows), ended=len(rows) < steps and not has_halted)
         return rows
 
-    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress) -> Rows:
+    def _alike(self, reader: Reader) -> Alike | None:
+        """The batches that come next and go into a block which XLA compiles; None: they do not."""
+        return reader.walk.alike(reader.position) if self.loop.fuses else None
+
+    def _run(self, pull: Pull, cursor: Any, steps: int, progress: Progress, *, is_fused: bool = False) -> Rows:
         schedule = self._schedule(progress, steps)
+        run = self.loop.run_fused if is_fused else self.loop.run
         try:
-            return self.loop.run(pull, cursor, steps, schedule)
+            return run(pull, cursor, steps, schedule)
         except tf.errors.OpError as error:
             error.add_note(self._where(progress, error))
             raise
@@ -175,25 +186,29 @@ class Phase:
 
     def _run_one(self, reader: Reader, progress: Progress) -> Rows:
         """One step between its two hooks; without a batch there is no hook either."""
-        walk = reader.walk
-        begin = time.perf_counter()
-        pull, cursor = (walk.pull, walk.cursor(reader.position)) if walk.is_certain else (given_batch, reader.take())
+        walk, alike, begin = reader.walk, self._alike(reader), time.perf_counter()
+        if alike is not None:
+            pull, cursor = alike.pull, alike.cursor
+        elif walk.is_certain:
+            pull, cursor = walk.pull, walk.cursor(reader.position)
+        else:
+            pull, cursor = given_batch, reader.take()
         waited_secs = None if walk.is_certain or self.kind == "test" else time.perf_counter() - begin
         if cursor is None:
             reader.advance(0, ended=True)
             return self.loop.no_rows()
         with set_aside(self.live):
             self.hooks.batch_begin(self.kind, progress.batch)
-        rows = self._run(pull, cursor, 1, progress)
+        rows = self._run(pull, cursor, 1, progress, is_fused=alike is not None)
         reader.advance(1, ended=False)
         return attrs.evolve(rows, waited_secs=waited_secs)
 
-    def _replay(self, rows: Rows, progress: Progress, *, begun: bool) -> None:
+    def _replay(self, rows: Rows, progress: Progress, seconds: float, *, begun: bool) -> None:
         if not self.means.columns.names:
             self.means = RunningMeans(rows.columns)
         running = self.means.extend(rows.values, rows.weights)
         done = (progress.batch, progress.step, progress.samples)
-        block = Block(rows.columns, *done, rows.sizes, running, rows.values, rows.faults)
+        block = Block(rows.columns, *done, rows.sizes, running, rows.values, rows.faults, seconds)
         if self.hooks.listens(self.kind):
             with set_aside(self.live):
                 self.hooks.replay(self.kind, block, begun=begun)

@@ -45,6 +45,7 @@ class Occasion:
         scheduled: Variables that get a value of their own before each step.
         guard: What is looked at behind a step.
         is_given: Whether a callback acts on batches, so that each is given to the loop by itself.
+        xla: What XLA compiles.
         kind: Of data.
         spec: Of a batch.
     """
@@ -53,6 +54,7 @@ class Occasion:
     scheduled: tuple[str, ...] = ()
     guard: tuple[Any, ...] = ()
     is_given: bool = False
+    xla: str = ""
     kind: str = ""
     spec: str = ""
 
@@ -64,7 +66,8 @@ class Occasion:
             guard = loop.guard
             looks = guard and (guard.halts, guard.leaves_out, len(guard.watched), len(guard.restored))
             scheduled = tuple(str(getattr(variable, "path", variable.name)) for variable in loop.scheduled)
-            own = {"scheduled": scheduled, "guard": looks or ()}
+            xla = "whole blocks" if loop.fuses else "single steps" if loop.jit_compile else "nothing"
+            own = {"scheduled": scheduled, "guard": looks or (), "xla": xla}
         spec = ", ".join(reader.source.facts()["spec"].values())
         return cls(num_changes=num_changes, is_given=is_given, kind=_kind_of(reader), spec=spec, **own)
 
@@ -112,6 +115,7 @@ class Traces:
             "scheduled": f"a callback sets {names} at each step" if names else "no callback sets a variable any more",
             "guard": "callbacks watch for what is not finite in another way",
             "is_given": "a callback acts on batches" if now.is_given else "no callback acts on batches any more",
+            "xla": f"XLA compiles {now.xla}, where it compiled {before.xla}",
             "kind": f"the data was {before.kind} and is {now.kind}",
             "spec": f"the data's spec changed from {before.spec} to {now.spec}",
         }

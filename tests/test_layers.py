@@ -23,6 +23,7 @@ ROOMS = {
         "variables",
         "replicas",
         "optimizers",
+        "execution",
     },
     1: {
         "losses",

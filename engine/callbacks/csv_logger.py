@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from engine.callbacks.csv_table import CsvTable
 from engine.callbacks.steps import Steps
 from engine.columns import Logs
 from engine.errors import ConfigError
-from engine.hooks import Callback, SavedState
+from engine.hooks import Block, Callback, SavedState
 
 
 class CSVLogger(Callback):
@@ -66,7 +66,9 @@ class CSVLogger(Callback):
         self._epoch = 0
         self._steps = Steps()
         if by == "batch":
-            self.on_train_batch_end = self._write_batch  # only then: a listener has the values of every step fetched
+            # Only then: a listener has the values of every step fetched.
+            self.on_train_block_end = self._write_block  # type: ignore[method-assign]
+            self.on_train_batch_end = self._write_batch  # for `model.fit`
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Opens the file."""
@@ -123,13 +125,22 @@ class CSVLogger(Callback):
         counted = self._steps.count(batch, self.params.get("steps"))
         self._write((self._epoch, batch, self.step or counted), self.step_logs or logs or {})
 
+    def _write_block(self, block: Block) -> None:
+        leads = [(self._epoch, *lead) for lead in zip(block.batches, block.steps, strict=True)]
+        values = block.step_logs.items()
+        rows = {name: own.tolist() if own.ndim == 1 else list(map(_written, own)) for name, own in values}
+        self._write_rows(leads, rows)
+
     def _write(self, lead: tuple[int, ...], values: Logs) -> None:
+        self._write_rows([lead], {name: [_written(value)] for name, value in values.items()})
+
+    def _write_rows(self, leads: Sequence[tuple[int, ...]], columns: dict[str, list[Any]]) -> None:
         assert self._table is not None
         if self._must_check:
-            self._check_columns(self._table.names or [], values)
-        self._table.write(lead, {name: _written(value) for name, value in values.items()})
+            self._check_columns(self._table.names or [], columns)
+        self._table.write(leads, columns)
 
-    def _check_columns(self, names: list[str], values: Logs) -> None:
+    def _check_columns(self, names: list[str], values: Iterable[str]) -> None:
         """Refuses to append to another training's file; columns of a validation may come and go."""
         self._must_check = False
         expected, given = ({name for name in some if not name.startswith("val_")} for some in (names, values))

@@ -2,11 +2,12 @@
 
 import contextlib
 import csv
+import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import attrs
 
@@ -18,7 +19,7 @@ MISSING = "NA"
 
 @attrs.define(eq=False, kw_only=True)
 class CsvTable:
-    """A CSV file open for writing, each row of which is on its way to the disk as soon as it is written.
+    """A CSV file open for writing, whose rows are on their way to the disk as soon as they are written.
 
     Attributes:
         path: The file.
@@ -33,8 +34,7 @@ class CsvTable:
     lead: tuple[str, ...]
     names: list[str] | None = None
     rows: int = 0
-    _file: TextIO = attrs.field(init=False)
-    _writer: Any = attrs.field(init=False)
+    _file: BinaryIO = attrs.field(init=False)
     _is_stale: bool = attrs.field(init=False, default=False)
 
     @classmethod
@@ -64,17 +64,28 @@ class CsvTable:
         """Lets what the file holds stand after all, if no row has taken its place."""
         self._is_stale = False
 
-    def write(self, lead: tuple[Any, ...], values: dict[str, Any]) -> None:
-        """Writes a row; a value that never was there before gets a column of its own."""
+    def write(self, leads: Sequence[tuple[Any, ...]], values: Mapping[str, Sequence[Any]]) -> None:
+        """Writes rows; a value that never was there before gets a column of its own.
+
+        Args:
+            leads: For each row, what stands in the columns that lead it.
+            values: Name -> its value in each row.
+        """
         if self._is_stale:
             self._empty()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self.separator)
         if self.names is None:
             self.names = sorted(values)
-            self._writer.writerow((*self.lead, *self.names))
+            writer.writerow((*self.lead, *self.names))
         elif not values.keys() <= set(self.names):
             self.rewrite(sorted({*self.names, *values}), self.rows)
-        self._writer.writerow((*lead, *(values.get(name, MISSING) for name in self.names)))
-        self.rows += 1
+        missing = [MISSING] * len(leads)
+        columns = [values.get(name, missing) for name in self.names]
+        writer.writerows(zip(*zip(*leads, strict=True), *columns, strict=True))
+        self._file.write(text.getvalue().encode())  # in one call of the system, that nobody finds half a row
+        self._file.flush()
+        self.rows += len(leads)
 
     def rewrite(self, names: list[str], rows: int) -> None:
         """Gives the file other columns, and no more than its first rows; it is replaced as a whole."""
@@ -107,8 +118,7 @@ class CsvTable:
         self._is_stale = False
 
     def _reopen(self) -> None:
-        self._file = self.path.open("a", buffering=1, newline="", encoding="utf-8")  # 1: by lines
-        self._writer = csv.writer(self._file, delimiter=self.separator)
+        self._file = self.path.open("ab")
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Iterator[list[str]]]:

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from engine.callbacks.meter import HAS_WIDGETS, Meter
 from engine.callbacks.output import Output
 from engine.columns import Logs
-from engine.hooks import Callback, SavedState
+from engine.hooks import Block, Callback, SavedState
 
 _REFRESH_SECONDS = 0.1  # so often is a bar drawn at most: drawing costs more than a small step
 _LEAST_SECONDS = 0.05  # between two drawings, where blocks of steps come a little before or after they are due
@@ -82,6 +82,10 @@ class ProgressBar(Callback):
         """Moves the bar."""
         self._move(batch, logs)
 
+    def on_train_block_end(self, block: Block) -> None:
+        """Moves the bar by a block."""
+        self._move(block.batches[-1], block.last_logs)
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Puts a line in the bar's place."""
         self._close(logs)
@@ -118,6 +122,10 @@ class ProgressBar(Callback):
     def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Moves the bar of an evaluation."""
         self._move(batch, logs)
+
+    def on_test_block_end(self, block: Block) -> None:
+        """Moves the bar of an evaluation by a block."""
+        self._move(block.batches[-1], block.last_logs)
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Puts a line in the place of an evaluation's bar; a validation's values come with the epoch's line."""

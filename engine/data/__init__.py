@@ -35,12 +35,13 @@ from engine.data.kinds import is_loader, makes_batches
 from engine.data.leaves import Leaf
 from engine.data.py_datasets import PyDatasetSource
 from engine.data.reader import Reader
-from engine.data.source import Pass, Resumption, Source, given_batch
+from engine.data.source import Alike, Pass, Resumption, Source, given_batch
 from engine.data.splits import split_tail
 from engine.data.weights import ClassWeight, weigh_arrays, weigh_batch, weigh_dataset
 from engine.errors import ConfigError, DataError
 
 __all__ = [
+    "Alike",
     "ClassWeight",
     "Pass",
     "Pipelines",

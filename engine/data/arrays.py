@@ -21,7 +21,7 @@ from engine.data.feed import Feed, Pipelines
 from engine.data.leaves import Dense, Leaf, leaf_of
 from engine.data.order import Indices, order, order_of_batches
 from engine.data.rows import gather_rows, signature_of, slice_rows
-from engine.data.source import Pass, Resumption, Source, readable
+from engine.data.source import Alike, Pass, Resumption, Source, readable
 from engine.errors import ConfigError, DataError
 
 RESIDENT_BYTES = 1 << 30  # copying up to this much to the device is cheaper than streaming it every epoch
@@ -204,6 +204,17 @@ class ArrayPass(Pass):
         order = None if self.order is None else tf.TensorSpec((None,), tf.int64)
         return (_map(signature_of, self.arrays), order, *[tf.TensorSpec((), tf.int64)] * 3)
 
+    def alike(self, position: int) -> Alike | None:
+        """All but a smaller last one, if they are dense and of numbers."""
+        steps = self.num_samples // self.batch_size - position
+        leaves = [leaf for leaf in keras.tree.flatten(self.arrays) if leaf is not None]
+        if steps < 1 or not all(isinstance(leaf, tf.Tensor) and leaf.dtype != tf.string for leaf in leaves):
+            return None
+        arrays, order, first, *_ = self.cursor(position)
+        like = tf.zeros([self.batch_size, 0])  # whose length the graph knows
+        signature = (*self.signature()[:3], tf.TensorSpec(like.shape, like.dtype))
+        return Alike(pull_alike, (arrays, order, first, like), signature, steps)
+
     def take(self, position: int) -> Any:
         """The batch at `position`, or None behind the last one."""
         is_there = position * self.batch_size < self.num_samples
@@ -212,6 +223,20 @@ class ArrayPass(Pass):
     def peek(self, position: int) -> Any:
         """The same: nothing is used up here."""
         return self.take(position)
+
+
+def pull_alike(cursor: Any, index: tf.Tensor) -> Any:
+    """Batch `index` after the cursor's, as many samples as its last part is long."""
+    arrays, order, first, like = cursor
+    # No slice: where one begins, XLA takes for a constant, and compiles a block anew for each.
+    numbers = (first + index) * like.shape[0] + tf.range(like.shape[0], dtype=tf.int64)
+    numbers = numbers if order is None else tf.gather(order, numbers)
+
+    def pick(leaf: tf.Tensor) -> tf.Tensor:
+        # The step is one graph for batches of every length (docs/design/decisions.md, 13).
+        return tf.raw_ops.PlaceholderWithDefault(input=tf.gather(leaf, numbers), shape=[None, *leaf.shape[1:]])
+
+    return _map(pick, arrays)
 
 
 def leaves_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:

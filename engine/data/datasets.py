@@ -11,6 +11,7 @@ import attrs
 import keras
 import tensorflow as tf
 
+from engine.data.letting_go import empty_later
 from engine.data.pipelines import Earlier, caveats, earlier_passes
 from engine.data.skipping import skip
 from engine.data.source import Pass, Pull, Source, readable
@@ -86,7 +87,7 @@ class DatasetSource(Source):
     def _open(self) -> "DatasetPass":
         self._num_opened += 1
         if self._is_distributed:
-            return DatasetPass(iter(self._dataset), self._num_opened)
+            return DatasetPass([iter(self._dataset)], self._num_opened)
         return DatasetPass.over(self._dataset, self._num_opened)
 
     def _earlier(self) -> Earlier:
@@ -99,14 +100,16 @@ class DatasetPass(Pass):
     """One iterator of a dataset. It only moves forward, so that `position` is not looked at.
 
     Attributes:
-        iterator: Gives the batches.
         number: How many passes over the dataset were opened, this one included.
     """
 
-    iterator: Any
+    _owned: list[Any]  # the iterator, which nobody else keeps: dropping it may take seconds
     number: int = 1
     _is_ahead: bool = attrs.field(init=False, default=False)
     _held: Any = attrs.field(init=False, default=None)  # an Optional: the next batch, read before it is wanted
+
+    def __attrs_post_init__(self) -> None:
+        empty_later(self, self._owned)
 
     @classmethod
     def over(cls, dataset: Any, number: int = 1) -> "DatasetPass":
@@ -114,7 +117,12 @@ class DatasetPass(Pass):
         strategy = tf.distribute.get_strategy()
         if strategy.num_replicas_in_sync > 1:
             dataset = strategy.experimental_distribute_dataset(dataset)
-        return cls(iter(dataset), number)
+        return cls([iter(dataset)], number)
+
+    @property
+    def iterator(self) -> Any:
+        """Gives the batches."""
+        return self._owned[0]
 
     @property
     def pull(self) -> Pull:  # type: ignore[override]

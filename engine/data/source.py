@@ -5,6 +5,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import attrs
 import keras
 import tensorflow as tf
 
@@ -17,6 +18,23 @@ class Resumption(enum.Enum):
     EXACT = "the position is reached at once, and what follows is what would have followed"
     REPEATED = "what was used is read again and dropped; exact if the data comes in the same order again"
     NONE = "the data can be read only once"
+
+
+@attrs.frozen(eq=False)
+class Alike:
+    """Batches that follow one another and are all of one size, which the graph knows, so that XLA can compile them.
+
+    Attributes:
+        pull: As of a `Pass`; never fails to give a batch.
+        cursor: What it reads from, standing at the first of them.
+        signature: What any such cursor is, as specs that fit data of any length.
+        steps: How many there are.
+    """
+
+    pull: Pull
+    cursor: Any
+    signature: Any
+    steps: int
 
 
 class Pass(abc.ABC):
@@ -47,6 +65,10 @@ class Pass(abc.ABC):
     @abc.abstractmethod
     def take(self, position: int) -> Any:
         """The batch at `position` itself, or None where the data has ended."""
+
+    def alike(self, position: int) -> Alike | None:
+        """The batches from `position` on that are known to be alike; None: it is not known, or there is none."""
+        return None
 
     def raise_error(self) -> None:
         """Raises `error`, if there is one."""

@@ -25,6 +25,6 @@ rows.columns.split(rows.values)["loss"]  # float64, (100,)
 from engine.loop.guard import Guard
 from engine.loop.outputs import PredictLoop
 from engine.loop.program import Pull, batch_size, compiled
-from engine.loop.rows import Loop, Rows
+from engine.loop.rows import MOST_FUSED_STEPS, Loop, Rows
 
-__all__ = ["Guard", "Loop", "PredictLoop", "Pull", "Rows", "batch_size", "compiled"]
+__all__ = ["MOST_FUSED_STEPS", "Guard", "Loop", "PredictLoop", "Pull", "Rows", "batch_size", "compiled"]

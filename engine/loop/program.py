@@ -16,8 +16,15 @@ Pull = Callable[[Any, tf.Tensor], Any]
 class Program:
     """A function of (pull, cursor, steps, ...) as one graph in the scope of a strategy; as it is, if run eagerly."""
 
-    def __init__(self, function: Callable[..., Any], strategy: tf.distribute.Strategy, run_eagerly: bool) -> None:
-        self._function = compiled(function, eager=run_eagerly)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        strategy: tf.distribute.Strategy,
+        run_eagerly: bool,
+        *,
+        jit_compile: bool = False,
+    ) -> None:
+        self._function = compiled(function, eager=run_eagerly, jit_compile=jit_compile)
         self._strategy = strategy
         self._is_traceable = not run_eagerly
 

@@ -1,5 +1,6 @@
 """A step that returns scalars, repeated in the graph, and the rows that it brings back."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from engine.loop.program import Batch, Program, Pull, batch_size, compiled, conc
 from engine.loop.waiting import is_awaited
 
 Step = Callable[[Batch], dict[str, Any]]
+
+MOST_FUSED_STEPS = 1 << 12  # of a block that XLA compiles, whose rows lie in an array of fixed size
 
 
 @attrs.frozen(eq=False)
@@ -55,6 +58,7 @@ class Loop:
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
         times_data: Whether to tell how long it waited for data; right only where each step changes variables.
+        fuses: Whether XLA compiles blocks of steps on batches that are alike, each block as a whole.
         scheduled: Scalar variables that get a value of their own before each step.
         guard: What happens behind a step that is not finite; None: nothing.
         columns: What the columns of its rows mean; known once traced.
@@ -68,12 +72,14 @@ class Loop:
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
     times_data: bool = attrs.field(default=False, kw_only=True)
+    fuses: bool = attrs.field(default=False, kw_only=True)
     scheduled: Sequence[Any] = attrs.field(default=(), kw_only=True)
     guard: Guard | None = attrs.field(default=None, kw_only=True)
     columns: Columns = attrs.field(init=False, factory=Columns)
     graph: tf.Graph | None = attrs.field(init=False, default=None)
     _one: Callable[[Batch], tf.Tensor] = attrs.field(init=False)
     _many: Program = attrs.field(init=False)
+    _fused: Program = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # Collectives fail in a function inside the conditional of a loop (TensorFlow 2.21: "must feed a value for
@@ -81,17 +87,20 @@ class Loop:
         is_inlined = self.run_eagerly or self.strategy.num_replicas_in_sync > 1
         self._one = compiled(self._run_one, eager=is_inlined, jit_compile=self.jit_compile)
         self._many = Program(self._run_many, self.strategy, self.run_eagerly)
+        self._fused = Program(self._run_fused, self.strategy, self.run_eagerly, jit_compile=True)
 
     @property
     def num_traces(self) -> int:
         """How many graphs it has made."""
-        return self._many.num_traces
+        return self._many.num_traces + self._fused.num_traces
 
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
-        self._many.trace(
-            pull, signature, *([tf.TensorSpec([None, len(self.scheduled)], tf.float64)] if self.scheduled else [])
-        )
+        self._many.trace(pull, signature, *self._schedule_spec(None))
+
+    def trace_fused(self, pull: Pull, signature: Any) -> None:
+        """The same for batches that are alike; called behind `trace`. XLA compiles it when it first runs."""
+        self._fused.trace(pull, signature, *self._schedule_spec(MOST_FUSED_STEPS))
 
     def run(self, pull: Pull, cursor: Any, steps: int, schedule: NDArray[np.float64] | None = None) -> Rows:
         """Runs up to `steps` steps, fewer where the data ends or a guard halts them.
@@ -104,7 +113,19 @@ class Loop:
         """
         others = [] if schedule is None else [tf.constant(schedule)]
         packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
-        packed, waited_secs = (packed[:-1], float(packed[-1, 0])) if self._is_timed(cursor) else (packed, None)
+        if not self._is_timed(cursor):
+            return self._rows(packed)
+        return attrs.evolve(self._rows(packed[:-1]), waited_secs=float(packed[-1, 0]))
+
+    def run_fused(self, pull: Pull, cursor: Any, steps: int, schedule: NDArray[np.float64] | None = None) -> Rows:
+        """The same for batches that are alike, at most `MOST_FUSED_STEPS` of them."""
+        others = []
+        if schedule is not None:  # of another length, XLA would compile it anew
+            others = [tf.constant(np.pad(schedule, [(0, MOST_FUSED_STEPS - len(schedule)), (0, 0)]))]
+        packed = self._fused.run(pull, cursor, steps, *others).numpy()  # waits for the device
+        return self._rows(packed[: np.count_nonzero(packed[:, 0])])  # no step has 0 samples
+
+    def _rows(self, packed: NDArray[Any]) -> Rows:
         width = sum(self.columns.widths)
         values, weights, faults = (
             packed[:, 1 : 1 + width],
@@ -117,7 +138,6 @@ class Loop:
             values.astype(np.float64),
             weights.astype(np.float64),
             [self.guard.name(int(fault)) for fault in faults[:, 0]] if self.guard else [None] * len(packed),
-            waited_secs,
         )
 
     def no_rows(self) -> Rows:
@@ -127,28 +147,44 @@ class Loop:
 
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         spec = tf.TensorSpec([None], row_dtype())
-
-        def one(batch: Batch, done: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-            for variable, value in zip(self.scheduled, _entries(schedule, done), strict=True):
-                variable.assign(tf.cast(value, variable.dtype))
-            row = self._one(batch)
-            halts = self.guard is not None and self.guard.halts
-            return [row], tf.equal(row[-1], 0) if halts else tf.constant(True)
-
-        (rows,), waited = repeat(pull, cursor, steps, one, [growing(spec)], is_timed=self._is_timed(cursor))
-        width = self._width + (self.guard is not None)
-        packed = tf.reshape(concatenated(rows, spec), [-1, width])
+        run = functools.partial(self._run_scheduled, schedule)
+        (rows,), waited = repeat(pull, cursor, steps, run, [growing(spec)], is_timed=self._is_timed(cursor))
+        packed = tf.reshape(concatenated(rows, spec), [-1, self._row_width])
         # As one row more, so that it comes with the others.
-        last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], [[0, 0], [0, width - 1]]) for seconds in waited]
+        padding = [[0, 0], [0, self._row_width - 1]]
+        last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], padding) for seconds in waited]
         return tf.concat([packed, *last], 0) if last else packed
 
     def _is_timed(self, cursor: Any) -> bool:
         return self.times_data and is_awaited(cursor)
 
+    def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
+        empty = tf.TensorArray(row_dtype(), size=MOST_FUSED_STEPS, element_shape=[self._row_width])
+        (rows,), _ = repeat(pull, cursor, steps, functools.partial(self._run_scheduled, schedule), [empty])
+        return rows.stack()
+
+    def _run_scheduled(
+        self, schedule: tf.Tensor | None, batch: Batch, done: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The row of one step of a block, and whether the block goes on."""
+        for variable, value in zip(self.scheduled, _entries(schedule, done), strict=True):
+            variable.assign(tf.cast(value, variable.dtype))
+        row = self._one(batch)
+        halts = self.guard is not None and self.guard.halts
+        return [row], tf.equal(row[-1], 0) if halts else tf.constant(True)
+
+    def _schedule_spec(self, steps: int | None) -> list[tf.TensorSpec]:
+        return [tf.TensorSpec([steps, len(self.scheduled)], tf.float64)] if self.scheduled else []
+
     @property
     def _width(self) -> int:
-        """Numbers in a row: the size, the values and their weights; a guard adds what it found."""
+        """Numbers in a row: the size, the values and their weights."""
         return 1 + 2 * sum(self.columns.widths)
+
+    @property
+    def _row_width(self) -> int:
+        """The same, and what a guard has found."""
+        return self._width + (self.guard is not None)
 
     def _run_one(self, batch: Batch) -> tf.Tensor:
         layout: dict[str, tuple[bool, tuple[int, ...]]] = {}
@@ -212,7 +248,7 @@ class Loop:
 
 def _entries(schedule: Any, done: tf.Tensor) -> list[tf.Tensor]:
     """The values of a schedule for one step; none without a schedule."""
-    return [] if schedule is None else tf.unstack(schedule[done])
+    return [] if schedule is None else tf.unstack(tf.gather(schedule, done))
 
 
 def _layout_of(value: Any, weight: Any) -> tuple[bool, tuple[int, ...]]:

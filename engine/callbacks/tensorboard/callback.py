@@ -14,10 +14,10 @@ from engine.callbacks.tensorboard.hyperparameters import Session, are_metrics
 from engine.callbacks.tensorboard.parts import frequency, needs, parts_of
 from engine.callbacks.tensorboard.profile import Profile
 from engine.callbacks.tensorboard.projector import Projector
-from engine.callbacks.tensorboard.scalars import Speed, batches_of, by_run, learning_rates, scalars
+from engine.callbacks.tensorboard.scalars import Speed, batches_of, by_run, learning_rates, points_of, scalars
 from engine.callbacks.tensorboard.writers import TRAIN, VALIDATION, Writers
 from engine.columns import Logs
-from engine.hooks import Callback, SavedState
+from engine.hooks import Block, Callback, SavedState
 
 
 class TensorBoard(Callback):
@@ -195,11 +195,19 @@ class TensorBoard(Callback):
         step = self._step
         if self._update_freq and step % self._update_freq == 0:
             self._writers.write(TRAIN, step, scalars("batch_", self.step_logs or logs or {}))
-            if self._speed is not None:
-                self._writers.write(TRAIN, step, scalars("batch_", self._speed.of_steps(step)))
-        if self._profile is not None:
-            self._profile.at(step)
-            self._plan_profile()
+            self._write_speed(step)
+        self._look_at_profile(step)
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Writes the values of a block of batches."""
+        if self._is_opening_due:
+            self._open()
+        self._steps += len(block)
+        points = points_of("batch_", block, block.steps, every=self._update_freq)
+        self._writers.write_points(TRAIN, points)
+        if points.steps:
+            self._write_speed(points.steps[-1])
+        self._look_at_profile(self._step)
 
     def on_test_begin(self, logs: Logs | None = None) -> None:
         """Stops the clock."""
@@ -213,6 +221,15 @@ class TensorBoard(Callback):
             if self._update_freq and self._validation_batches % self._update_freq == 0:
                 values = scalars("validation_batch_", self.step_logs or logs or {})
                 self._writers.write(VALIDATION, self._validation_batches, values)
+
+    def on_test_block_end(self, block: Block) -> None:
+        """Writes the values of a block of batches of validation."""
+        if self._is_training:
+            begin = self._validation_batches + 1
+            self._validation_batches += len(block)
+            steps = range(begin, begin + len(block))
+            points = points_of("validation_batch_", block, steps, every=self._update_freq)
+            self._writers.write_points(VALIDATION, points)
 
     def on_test_end(self, logs: Logs | None = None) -> None:
         """Writes the means of a validation beside the batches of the training."""
@@ -287,12 +304,21 @@ class TensorBoard(Callback):
     def _step(self) -> int:
         return self.step if self.in_trainer else self._steps
 
+    def _write_speed(self, step: int) -> None:
+        if self._speed is not None:
+            self._writers.write(TRAIN, step, scalars("batch_", self._speed.of_steps(step)))
+
+    def _look_at_profile(self, step: int) -> None:
+        if self._profile is not None:
+            self._profile.at(step)
+            self._plan_profile()
+
     def _open(self) -> None:
         """Writes the graph and the samples: not when training begins, where nobody knows if that is a resumed one."""
         self._is_opening_due = False
         if self._writes_graph and self.step_graph is not None:
             graph = self.step_graph.as_graph_def().SerializeToString()
-            self._writers.add(TRAIN, Event(wall_time=time.time(), graph_def=graph))
+            self._writers.add(TRAIN, [Event(wall_time=time.time(), graph_def=graph)])
         if self._shown_inputs is not None:
             self._writers.write(TRAIN, self._epoch, images.sample_images(self._shown_inputs))
 

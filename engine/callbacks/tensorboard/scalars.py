@@ -9,9 +9,11 @@ import keras
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from engine.callbacks.tensorboard.event_file import Points
 from engine.callbacks.tensorboard.writers import TRAIN, VALIDATION
 from engine.columns import Logs
 from engine.errors import ConfigError
+from engine.hooks import Block
 
 _LEAST_SECS = 1.0  # a speed is a mean over this time at least: ten blocks, so that where they end matters little
 
@@ -24,6 +26,28 @@ def scalars(prefix: str, logs: Logs) -> Iterator[Summary.Value]:
         else:
             for i, entry in enumerate(np.ravel(value)):
                 yield Summary.Value(tag=f"{prefix}{name}/{i}", simple_value=entry)
+
+
+def points_of(prefix: str, block: Block, steps: range, *, every: int) -> Points:
+    """The own values of those steps of a block that fall due.
+
+    Nobody knows when each of them was done: the time that all of them took is shared out evenly.
+
+    Args:
+        prefix: In front of each tag.
+        block: The steps, the last of which was done just now.
+        steps: Where each stands along the axis.
+        every: Steps from one that is due to the next; 0: none is.
+    """
+    due = slice(-steps[0] % every, None, every) if every else slice(0)
+    if not steps[due]:
+        return Points()
+    ago_secs = np.arange(len(block))[::-1] * (block.seconds / len(block))
+    tags: dict[str, list[float]] = {}
+    for name, values in block.step_logs.items():
+        entries = values[due].reshape(len(steps[due]), -1).T.tolist()
+        tags |= {prefix + name if values.ndim == 1 else f"{prefix}{name}/{i}": own for i, own in enumerate(entries)}
+    return Points(steps[due], (time.time() - ago_secs[due]).tolist(), tags)
 
 
 def by_run(logs: Logs) -> dict[str, Logs]:

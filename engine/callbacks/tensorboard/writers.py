@@ -25,21 +25,19 @@ that of the event before it takes the later values of its own tags away.
 import contextlib
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from engine.callbacks.tensorboard.event_file import EventFile, Points
 
 TRAIN, VALIDATION = "train", "validation"
 SESSION = ""  # the folder itself, in which the hyper-parameters stand that hold for all the runs below it
 SESSION_SUFFIX = ".hparams"
 FAILURES = (OSError, tf.errors.OpError)  # a full disk, a folder that is gone, a profiler that already runs
-
-_FLUSH_SECS = 10  # how old what TensorBoard shows of a running epoch may be
-_QUEUE_EVENTS = 1000  # with the default of 10, the training waits for the thread that writes at nearly every step
 
 
 def complain(error: BaseException, consequence: str, *, is_strict: bool) -> None:
@@ -63,7 +61,7 @@ class Writers:
     log_dir: str
     is_strict: bool = False
     watermark: int = 0
-    _opened: dict[str, EventFileWriter] = attrs.field(init=False, factory=dict)
+    _opened: dict[str, EventFile] = attrs.field(init=False, factory=dict)
     _restart_step: int = attrs.field(init=False, default=0)
     _has_failed: bool = attrs.field(init=False, default=False)
 
@@ -83,38 +81,49 @@ class Writers:
         summary = Summary(value=values)
         if not summary.value:
             return
-        self.watermark = max(self.watermark, step)
-        writes_again = step < self._restart_step
-        self.add(run, Event(wall_time=time.time(), step=step, summary=summary))
-        if writes_again:
-            self._mark(run)
+        self._write(run, [step], [Event(wall_time=time.time(), step=step, summary=summary)])
 
-    def add(self, run: str, event: Event) -> None:
-        """Writes an event; opens the run's file if need be."""
+    def write_points(self, run: str, points: Points) -> None:
+        """Writes scalars of many steps; with none of them, nothing is opened."""
+        if points.steps and points.scalars:
+            self._write(run, points.steps, points.events())
+
+    def _write(self, run: str, steps: Sequence[int], events: Iterable[Event]) -> None:
+        self.watermark = max(self.watermark, *steps)
+        if min(steps) >= self._restart_step:
+            self.add(run, events)
+            return
+        for event in events:
+            self.add(run, [event])
+            if event.step < self._restart_step:
+                self._mark(run)
+
+    def add(self, run: str, events: Iterable[Event]) -> None:
+        """Writes events; opens the run's file if need be."""
         if self._has_failed:
             return
         try:
             if run not in self._opened:
                 self._open(run)
-            self._opened[run].add_event(event)
+            self._opened[run].add(events)
         except FAILURES as error:
             self.fail(error)
 
     def flush(self) -> None:
         """Brings to disk what was written, so that it outlives the process."""
         with self.attempt():
-            for writer in self._opened.values():
+            for file in self._opened.values():
                 # A file that was deleted can be written to for ever without an error, and without a trace.
-                if not tf.io.gfile.exists(writer.get_logdir()):
-                    raise FileNotFoundError(f"the folder {writer.get_logdir()} is gone")
-                writer.flush()
+                if not tf.io.gfile.exists(file.folder):
+                    raise FileNotFoundError(f"the folder {file.folder} is gone")
+                file.flush()
 
     def close(self) -> None:
         """Closes all files; they are opened anew if more is written."""
         opened, self._opened = self._opened, {}
-        for writer in opened.values():
-            with self.attempt(), contextlib.closing(writer):
-                writer.flush()  # raises what has gone wrong in the writer's thread, of which close says nothing
+        for file in opened.values():
+            with self.attempt():
+                file.close()
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -127,9 +136,9 @@ class Writers:
     def fail(self, error: BaseException) -> None:
         """Gives up writing in this training."""
         opened, self._opened, has_failed, self._has_failed = self._opened, {}, self._has_failed, True
-        for writer in opened.values():
+        for file in opened.values():
             with contextlib.suppress(*FAILURES):
-                writer.close()
+                file.close()
         if not has_failed:
             consequence = f"The training goes on, and nothing more is written to {self.log_dir}."
             complain(error, consequence, is_strict=self.is_strict)
@@ -137,16 +146,15 @@ class Writers:
     def _open(self, run: str) -> None:
         folder = tf.io.gfile.join(self.log_dir, run) if run else self.log_dir
         suffix = SESSION_SUFFIX if run == SESSION else ""
-        self._opened[run] = EventFileWriter(folder, _QUEUE_EVENTS, _FLUSH_SECS, filename_suffix=suffix)
+        self._opened[run] = EventFile.create(folder, suffix)
         if self._restart_step:
             self._restart(run)
 
     def _restart(self, run: str) -> None:
         start = Event(wall_time=time.time(), step=self._restart_step, session_log=SessionLog(status=SessionLog.START))
-        for event in (start, start, Event(wall_time=time.time(), file_version="brain.Event:1")):
-            self._opened[run].add_event(event)
+        self._opened[run].add([start, start, Event(wall_time=time.time(), file_version="brain.Event:1")])
         self._mark(run)
 
     def _mark(self, run: str) -> None:
         """An event without values, behind all that is to stay: the next one below it counts as out of order."""
-        self.add(run, Event(wall_time=time.time(), step=self._restart_step, summary=Summary()))
+        self.add(run, [Event(wall_time=time.time(), step=self._restart_step, summary=Summary())])

@@ -30,7 +30,8 @@ LINE = r"6 steps in [\d.]+ s, [\d.]+ samples/s"
 
 @pytest.fixture(scope="module")
 def trainer():
-    return Trainer(perceptron())
+    """Its blocks are of one step: a bar moves by blocks."""
+    return Trainer(perceptron(), steps_per_execution=1)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """What goes wrong in writing, and that it does not go wrong in the training."""
 
 import copy
+import os
 import re
 import shutil
-import threading
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,8 +21,6 @@ from tests.helpers import assert_bit_equal, perceptron, samples, weights_of
 X, Y = samples(43, shape=(4,))
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0, "epochs": 3, "validation_data": (X, Y)}
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 300, 3), "uint8")  # 270 kB, which nothing makes smaller
-# TensorBoard's writer also raises in its own thread, where nobody can catch it: the traceback is printed.
-IN_THREAD = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 class At(keras.callbacks.Callback):
@@ -41,19 +40,10 @@ def told_by_us(warned):
     return [warning.category for warning in warned if str(warning.message).startswith("TensorBoard")]
 
 
-OTHERS = set()  # threads of tests that let a run end as if it had been killed
-
-
-@pytest.fixture(autouse=True)
-def _note_others():
-    OTHERS.clear()
-    OTHERS.update(threading.enumerate())
-
-
-def writing_threads():
-    return [
-        thread for thread in threading.enumerate() if "AsyncWriter" in type(thread).__name__ and thread not in OTHERS
-    ]
+def open_files(folder):
+    """What this process holds open of a folder."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [path for path in (os.path.realpath(link) for link in links) if path.startswith(str(folder))]
 
 
 def expected_weights():
@@ -62,7 +52,6 @@ def expected_weights():
     return weights_of(model)
 
 
-@IN_THREAD
 @pytest.mark.parametrize("by_keras", [False, True], ids=["Trainer", "model.fit"])
 def test_a_full_disk_is_warned_of_once_and_ends_the_writing_alone(by_keras, tmp_path, small_disk):
     board, model = TensorBoard(tmp_path, 1, hparams={"a": 1}), perceptron()
@@ -76,10 +65,9 @@ def test_a_full_disk_is_warned_of_once_and_ends_the_writing_alone(by_keras, tmp_
     assert 1 == len(told)
     assert re.search(r"^TensorBoard: .*(File too large|too large).* The training goes on, and nothing more is", told[0])
     assert_bit_equal(expected_weights(), weights_of(model))
-    assert [] == [thread for thread in writing_threads() if thread.is_alive()]
+    assert [] == open_files(tmp_path)
 
 
-@IN_THREAD
 def test_a_full_disk_ends_the_training_if_that_is_wished(tmp_path, small_disk):
     board = TensorBoard(tmp_path, strict=True)
     with pytest.raises((OSError, tf.errors.OpError), match="too large"):
@@ -141,9 +129,14 @@ def test_files_are_closed_on_every_way_out(hook, comes_first, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Trainer(perceptron()).fit(X, Y, callbacks=callbacks, **FIT)
 
-    assert [] == writing_threads()
+    assert [] == open_files(tmp_path)
     assert not board._writers._opened
     assert not board._profile._is_running
+
+
+def steps_shown(run_dir):
+    """The steps of the batches, from files that are closed again."""
+    return [event.step for event in EventAccumulator(str(run_dir)).Reload().Scalars("batch_loss")]
 
 
 def test_one_callback_serves_copies_and_several_trainings(tmp_path):
@@ -155,10 +148,9 @@ def test_one_callback_serves_copies_and_several_trainings(tmp_path):
     for fit in (Trainer(model).fit, model.fit, Trainer(model).fit):
         shutil.rmtree(tmp_path)
         fit(X, Y, callbacks=[copy.deepcopy(board), board], **FIT)
-        shown = EventAccumulator(str(tmp_path / "train")).Reload()
 
-        assert sorted(2 * [*range(1, 19)]) == sorted(event.step for event in shown.Scalars("batch_loss"))
-        assert [] == writing_threads()
+        assert [] == open_files(tmp_path)
+        assert sorted(2 * [*range(1, 19)]) == sorted(steps_shown(tmp_path / "train"))
 
 
 def test_an_evaluation_of_its_own_writes_nothing(tmp_path):

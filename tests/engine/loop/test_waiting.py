@@ -85,8 +85,8 @@ def test_batches_that_are_there_are_hardly_waited_for():
     assert 0 < rows.waited_secs < seconds
 
 
-def test_replicas_wait_together():
-    rows, seconds = run((late_dataset(),), strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+def test_replicas_wait_together(two_replicas):
+    rows, seconds = run((late_dataset(),), strategy=two_replicas)
 
     assert BATCHES == len(rows)
     assert (BATCHES - 4) * BATCH_SECS < rows.waited_secs <= seconds
