@@ -151,7 +151,7 @@ import numpy as np
 from engine import Trainer
 inputs = keras.Input((1,))
 model = keras.Model(inputs, keras.layers.Dense(5000)(inputs))
-trainer = Trainer(model)
+trainer = Trainer(model, steps_per_execution=2)
 x = np.ones((20_000, 1), "float32")
 trainer.predict(x[:2_000], batch_size=500, verbose=0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
