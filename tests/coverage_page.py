@@ -104,7 +104,10 @@ PARAMETERS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_equal_to_fit_drawn.py",
             "test_precision_and_optimizers.py::test_blocks_as_compiled_or_as_given_change_nothing",
         ),
-        "jit_compile": ("test_precision_and_optimizers.py::test_xla_gives_what_xla_gives_in_keras",),
+        "jit_compile": (
+            "test_precision_and_optimizers.py::test_xla_gives_what_xla_gives_in_keras",
+            "engine/test_tuning.py::test_auto_measures_at_the_first_fit_and_prints_the_table",
+        ),
         "run_eagerly": ("test_precision_and_optimizers.py::test_eager_steps_give_what_eager_steps_give_in_keras",),
         "accumulate": (
             "test_accumulation.py::test_the_gradient_of_accumulated_steps_is_that_of_one_batch_of_all_their_samples",
