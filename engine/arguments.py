@@ -103,10 +103,14 @@ def strategy_of(task: Task, strategy: tf.distribute.Strategy | None) -> tf.distr
     return own
 
 
-def check_jit(jit_compile: bool | None, *, run_eagerly: bool, strategy: tf.distribute.Strategy) -> None:
+def check_jit(jit_compile: bool | str | None, *, run_eagerly: bool, strategy: tf.distribute.Strategy) -> None:
     """Refuses XLA where it cannot compile the step."""
+    if jit_compile not in (True, False, None, "auto"):
+        raise ConfigError(f"jit_compile={jit_compile!r}: expected True, False, None or 'auto'.")
+    if jit_compile == "auto" and strategy.num_replicas_in_sync > 1:
+        return  # what is measured there is no XLA
     if jit_compile and run_eagerly:
-        raise ConfigError("jit_compile=True and run_eagerly=True exclude each other. Give one of them.")
+        raise ConfigError(f"jit_compile={jit_compile!r} and run_eagerly=True exclude each other. Give one of them.")
     if jit_compile and strategy.num_replicas_in_sync > 1:
         raise ConfigError(
             f"jit_compile=True does not go with the {strategy.num_replicas_in_sync} replicas of "

@@ -10,9 +10,11 @@ import attrs
 from engine.arguments import pace_of, steps_of
 from engine.caveats import warn_of_caveats
 from engine.columns import Logs
-from engine.data import Reader, Source
+from engine.data import ArraySource, Reader, Source
 from engine.description import described
+from engine.errors import ConfigError
 from engine.evaluation import Evaluation
+from engine.execution import Execution, Xla
 from engine.hooks import Hooks
 from engine.loops import Loops
 from engine.optimizers import optimizer_of
@@ -22,7 +24,9 @@ from engine.run_directory import RunDirectory
 from engine.saving import Saving
 from engine.state import State
 from engine.task import Task
+from engine.timings import Timings
 from engine.traces import Occasion
+from engine.tuning import Tuning, measure, why_not
 
 _FLAGS = ("stop_training", "stop_evaluating", "stop_predicting")
 
@@ -35,11 +39,13 @@ class Assembly:
         task: What is trained.
         loops: Its compiled steps.
         steps_per_execution: As given to the Trainer.
+        jit_compile: As given to the Trainer.
     """
 
     task: Task
     loops: Loops
     steps_per_execution: int | str | None
+    jit_compile: bool | str | None
     _transactions: list[State] = attrs.field(init=False, factory=list)
 
     def phase(self, kind: Literal["train", "test"], source: Source, hooks: Hooks) -> Phase:
@@ -59,6 +65,59 @@ class Assembly:
         phase.trace(reader)
         self.cover()
         return phase
+
+    def source(
+        self, opened: Callable[[Execution], Source], directory: RunDirectory | None, *, announces: bool
+    ) -> Source:
+        """The data of a fit, and with it how steps are executed: as in the run that goes on here, or as measured now.
+
+        Args:
+            opened: Opens the data.
+            directory: Where the fit is saved, and what it goes on from.
+            announces: Whether what was measured is printed.
+        """
+        if directory is not None and directory.found is not None:
+            self.loops.chosen = directory.record(directory.found).execution
+        elif self.jit_compile == "auto" and self.loops.chosen is None and not self._transactions:
+            if (reason := why_not(opened(self.loops.execution))) is not None:
+                warnings.warn(f"jit_compile='auto' has no effect: steps run as a graph. {reason}", stacklevel=3)
+            else:
+                tuning = self.tuning(opened, rounds=5)
+                if announces:
+                    print(tuning, flush=True)
+        return opened(self.loops.execution)
+
+    def tuning(self, sources: Callable[[Execution], Source], *, rounds: int) -> Tuning:
+        """Measures every way to execute the steps that is worth trying, and keeps the fastest for all that follows."""
+        before, model = self.loops.chosen, self.task.model
+        if self.loops.run_eagerly or model.run_eagerly:
+            raise ConfigError("tune measures what is compiled, but steps run eagerly here. Leave run_eagerly out.")
+        hooks = Hooks.of(None, model=model, params={}, timings=Timings())
+
+        def training(execution: Execution, reader: Reader) -> Phase:
+            self.loops.chosen = execution
+            return self.training(reader, hooks)
+
+        graph = Execution()
+        source = sources(graph)
+        if (reason := why_not(source)) is not None:
+            raise ConfigError(reason)
+        executions = [graph]
+        if self.loops.strategy.num_replicas_in_sync == 1:
+            executions.append(Execution(xla=Xla.STEP))
+        if isinstance(source, ArraySource) and source.fits:
+            if len(executions) > 1:
+                executions.append(Execution(xla=Xla.BLOCK))
+            executions.append(Execution(streams=True))
+        self.loops.chosen = before
+        try:
+            with self.transaction():
+                tuning = measure(sources, training, executions, strategy=self.loops.strategy, rounds=rounds)
+        except BaseException:
+            self.loops.chosen = before
+            raise
+        self.loops.chosen = tuning.best
+        return tuning
 
     def saving(
         self,
@@ -83,12 +142,11 @@ class Assembly:
             CheckpointError: What was found is of another run.
         """
         validation = None if evaluation is None else evaluation.source
-        jit_compile = self.loops.jit_compile
         run = {
             "task": self.task.facts(),
             "data": reader.source.facts(),
             "validation": None if evaluation is None else evaluation.source.facts() | {"steps": evaluation.steps},
-            "jit_compile": self.task.model.jit_compile if jit_compile is None else jit_compile,
+            "jit_compile": self.task.model.jit_compile if self.jit_compile is None else self.jit_compile,
             "replicas": self.loops.strategy.num_replicas_in_sync,
             **({} if (steps := self.task.updates.accumulate) == 1 else {"accumulate": steps}),
             **choices,

@@ -56,7 +56,7 @@ class Loops:
             with self.strategy.scope():
                 self.task.updates.prepare()
             guard = self._guard(watch)
-            how = self._arguments() | {"fuses": self.execution.xla is Xla.BLOCK}
+            how = self._arguments() | {"fuses": self.execution.xla is Xla.BLOCK, "times_data": phase == "train"}
             return Loop(step, results, behind=behind, **how, scheduled=scheduled, guard=guard)
 
         # The first trace may have made variables, which a guard puts back too.

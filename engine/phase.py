@@ -174,9 +174,8 @@ class Phase:
             return
         found = self._slow_input.after(steps=steps, seconds=seconds, waited_secs=waited_secs)
         if found is not None:
-            loop = {"train": "The loop", "test": "The loop of an evaluation"}[self.kind]
             warnings.warn(
-                f"{loop} {found}: the input pipeline is slower than the model. {reader.source.cure}", stacklevel=2
+                f"The loop {found}: the input pipeline is slower than the model. {reader.source.cure}", stacklevel=2
             )
 
     def _schedule(self, progress: Progress, steps: int) -> NDArray[np.float64] | None:
@@ -195,7 +194,7 @@ class Phase:
             pull, cursor = walk.pull, walk.cursor(reader.position)
         else:
             pull, cursor = given_batch, reader.take()
-        waited_secs = None if walk.is_certain else time.perf_counter() - begin
+        waited_secs = None if walk.is_certain or self.kind == "test" else time.perf_counter() - begin
         if cursor is None:
             reader.advance(0, ended=True)
             return self.loop.no_rows()

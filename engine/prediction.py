@@ -10,13 +10,13 @@ run
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from engine.cadence import Pace
 from engine.data import Reader
@@ -60,7 +60,10 @@ class Prediction:
             self.reader.end_epoch()
         if not self._outputs:
             raise DataError("The data to predict gave no batch. Give at least one.")
-        return keras.tree.map_structure(lambda *parts: joined(parts), *self._outputs)
+        structure = keras.tree.map_structure(lambda _: None, self._outputs[0])
+        leaves = [list(parts) for parts in zip(*map(keras.tree.flatten, self._outputs), strict=True)]
+        self._outputs.clear()  # or each part would be kept until all are joined
+        return keras.tree.pack_sequence_as(structure, [joined(parts) for parts in leaves])
 
     def _run_block(self) -> None:
         left = None if self.steps is None else self.steps - self._done
@@ -114,8 +117,8 @@ def _to_read(outputs: Any) -> Any:
     return keras.tree.map_structure(view, outputs)
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """One output of several batches as one.
+def joined(parts: list[Any]) -> Any:
+    """One output of several batches as one; the list is empty afterwards.
 
     Returns:
         A NumPy array; a ragged tensor where batches differ in another axis than the first, as in Keras; a
@@ -130,6 +133,17 @@ def joined(parts: Sequence[Any]) -> Any:
     lengths = np.array([part.shape[1:] for part in parts])
     is_ragged = (lengths != lengths[0]).any(0)
     if not is_ragged.any():
-        return np.concatenate(parts)
+        return _moved(parts)
     ragged_rank = int(np.flatnonzero(is_ragged)[-1]) + 1
     return tf.concat([tf.RaggedTensor.from_tensor(part, ragged_rank=ragged_rank) for part in parts], 0)
+
+
+def _moved(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """The parts one after the other; each is let go of as soon as it is written, so that nothing is held twice."""
+    result = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+    end = len(result)
+    while parts:
+        part = parts.pop()
+        result[end - len(part) : end] = part
+        end -= len(part)
+    return result

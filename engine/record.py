@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.columns import Logs
 from engine.errors import CheckpointError
+from engine.execution import Execution, Xla
 from engine.progress import Progress
 
 
@@ -90,6 +91,7 @@ class Record:
         versions: Of the packages that decide about bits.
         standing: Where the fit stands.
         means: The running means of the epoch.
+        execution: How its steps are executed.
         pace_steps: Steps of the next block.
         best_score: The best score of a checkpoint of this run so far; None: none has one.
         data: Where the run stands in its data.
@@ -103,6 +105,7 @@ class Record:
     versions: dict[str, str]
     standing: Standing
     means: dict[str, Any]
+    execution: Execution
     pace_steps: int = attrs.field(validator=attrs.validators.ge(1))
     best_score: float | None
     data: Part
@@ -113,7 +116,9 @@ class Record:
 
     def facts(self) -> dict[str, Any]:
         """The record as plain values and NumPy arrays."""
-        return attrs.asdict(self)
+        return attrs.asdict(
+            self, value_serializer=lambda _, __, value: value.value if isinstance(value, Xla) else value
+        )
 
     def extras(self) -> set[str]:
         """The arrays that belong to it, beside the variables."""

@@ -84,10 +84,9 @@ class RunReport:
         opening_secs: Opening the data, building the model, finding a checkpoint to go on from.
         tracing_secs: Tracing steps, and looking whether they are traced.
         steps_secs: The call's own steps, of training in a fit. TensorFlow makes a graph ready in the first of them.
-        waited_secs: How much of that the loop waited for data; None: it waits for nothing (arrays on the device), or
-            nobody can tell (where there is a GPU, and in `predict`).
+        waited_secs: How much of that a fit waited for data; None: it waits for nothing (arrays on the device), or
+            nobody can tell (where there is a GPU; in `evaluate` and `predict`, where pulling runs ahead of the steps).
         validation_secs: Validations in a fit: their steps and all around them but tracing and callbacks.
-        validation_waited_secs: How much of that the loop waited for data; None as above.
         saving_secs: Standing still while the run is saved.
         callbacks: Each callback, the most expensive first.
         first_step_secs: From the call until the first block of steps was done; None: none is.
@@ -103,7 +102,6 @@ class RunReport:
     steps_secs: float
     waited_secs: float | None
     validation_secs: float
-    validation_waited_secs: float | None
     saving_secs: float
     callbacks: tuple[CallbackTime, ...]
     first_step_secs: float | None
@@ -131,7 +129,6 @@ class RunReport:
             steps_secs=seconds.get(f"{steps} steps", 0.0),
             waited_secs=timings.waited_secs.get(steps),
             validation_secs=validation_secs,
-            validation_waited_secs=timings.waited_secs.get("test") if kind == "fit" else None,
             saving_secs=seconds.get("saving", 0.0),
             callbacks=tuple(sorted(callbacks, key=lambda callback: -callback.seconds)),
             first_step_secs=timings.first_step_secs,
@@ -154,11 +151,11 @@ class RunReport:
             self._line("opening data, building the model", self.opening_secs),
             self._line("tracing", self.tracing_secs),
             self._line("steps", self.steps_secs, str(self.blocks)),
-            *self._waiting(self.waited_secs),
         ]
+        if self.waited_secs is not None:
+            lines.append(self._line("  of that, waiting for data", self.waited_secs))
         if self.num_validations:
             lines.append(self._line("validation", self.validation_secs, _counted(self.num_validations, "time")))
-            lines += self._waiting(self.validation_waited_secs)
         if self.num_saves:
             lines.append(self._line("saving", self.saving_secs, _counted(self.num_saves, "time")))
         lines += [
@@ -166,9 +163,6 @@ class RunReport:
             for own in self.callbacks
         ]
         return "\n".join([*lines, self._line("everything else", self.rest_secs), self._line("whole", self.whole_secs)])
-
-    def _waiting(self, waited_secs: float | None) -> list[str]:
-        return [] if waited_secs is None else [self._line("  of that, waiting for data", waited_secs)]
 
     def _line(self, name: str, seconds: float, times: str = "") -> str:
         share = 100 * seconds / self.whole_secs

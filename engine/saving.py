@@ -108,6 +108,7 @@ class Saving:
             versions=_versions(),
             standing=standing,
             means=self.train.means.facts(),
+            execution=self.train.loops.execution,
             pace_steps=self.train.pace.steps,
             best_score=self._best,
             data=Part.of(self.reader.state(), "data", extras),

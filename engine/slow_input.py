@@ -8,8 +8,6 @@ watch.after(steps=40, seconds=1.2, waited_secs=0.5)  # "waited for data 42 % of 
 
 import attrs
 
-_FEW_BLOCKS = 2  # at the beginning, in which a graph is made ready and a pipeline fills its buffers
-
 
 @attrs.define(eq=False, kw_only=True)
 class SlowInput:
@@ -17,12 +15,13 @@ class SlowInput:
 
     Attributes:
         most_share: Of the time of the steps, more than this is too long.
-        window_secs: So many seconds of steps are looked at together, at least.
+        window_secs: So many seconds of steps are looked at together, at least. The first of such windows does not
+            count: a graph is made ready in it, buffers are filled, and `tf.data` finds out how many threads it needs.
     """
 
     most_share: float = 0.1
     window_secs: float = 1.0
-    _blocks: int = attrs.field(init=False, default=0)
+    _num_windows: int = attrs.field(init=False, default=0)
     _steps: int = attrs.field(init=False, default=0)
     _secs: float = attrs.field(init=False, default=0.0)
     _waited_secs: float = attrs.field(init=False, default=0.0)
@@ -36,14 +35,14 @@ class SlowInput:
             seconds: How long they took.
             waited_secs: How much of that the loop waited for data.
         """
-        self._blocks += 1
-        if self._has_told or self._blocks <= _FEW_BLOCKS:
+        if self._has_told:
             return None
         self._steps, self._secs = self._steps + steps, self._secs + seconds
         self._waited_secs += waited_secs
         if self._secs < self.window_secs or not self._steps:
             return None
-        self._has_told = self._waited_secs > self.most_share * self._secs
+        self._num_windows += 1
+        self._has_told = self._num_windows > 1 and self._waited_secs > self.most_share * self._secs
         found = self._found() if self._has_told else None
         self._steps, self._secs, self._waited_secs = 0, 0.0, 0.0
         return found

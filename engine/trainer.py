@@ -20,7 +20,7 @@ scores = trainer.evaluate(x_test, y_test)
 ```
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -50,8 +50,9 @@ from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.monitor import score_of
 from engine.callbacks.progress_bar import ProgressBar
 from engine.checkpoint import Checkpointer
-from engine.data import ClassWeight, Pipelines, Reader, open_source, split_tail
+from engine.data import ClassWeight, Pipelines, Reader, Source, open_source, split_tail
 from engine.errors import ConfigError
+from engine.execution import Execution
 from engine.fitting import Fit
 from engine.hooks import Hooks, has_bar, leaves_no_trace
 from engine.loops import Loops
@@ -62,6 +63,7 @@ from engine.run_directory import RunDirectory, checked
 from engine.stepped import StepFunction
 from engine.task import Task
 from engine.timings import Timings
+from engine.tuning import Tuning
 
 Verbose = bool | int | str
 
@@ -80,7 +82,8 @@ class Trainer:
         steps_per_execution: Steps in one call of the compiled loop: a number, or "auto" (about 100 ms of
             them). None: what the model was compiled with if that is more than 1, otherwise "auto". Results
             and hooks are the same for all of them.
-        jit_compile: Whether XLA compiles the step; None: as the model was compiled.
+        jit_compile: Whether XLA compiles the step; None: as the model was compiled; "auto": the first `fit` measures
+            it, as `tune` does.
         run_eagerly: True: steps run as plain Python, for debugging.
         accumulate: Steps that an update takes its gradients from: their update is that of one batch as large as
             theirs together, also where the last is smaller. `optimizer.iterations` and schedules count updates.
@@ -117,7 +120,7 @@ class Trainer:
         loss_weights: Any = None,
         weighted_metrics: Any = None,
         steps_per_execution: int | str | None = None,
-        jit_compile: bool | None = None,
+        jit_compile: bool | str | None = None,
         run_eagerly: bool = False,
         accumulate: int = 1,
         strategy: tf.distribute.Strategy | None = None,
@@ -140,8 +143,9 @@ class Trainer:
         self._strategy = strategy_of(self._task, strategy)
         check_jit(jit_compile, run_eagerly=run_eagerly, strategy=self._strategy)
         pace_of(steps_per_execution, self.model)  # an impossible one is refused here
-        loops = Loops(task=self._task, strategy=self._strategy, jit_compile=jit_compile, run_eagerly=run_eagerly)
-        self._assembly = Assembly(self._task, loops, steps_per_execution)
+        always = bool(jit_compile) if jit_compile in (True, False) else None
+        loops = Loops(task=self._task, strategy=self._strategy, jit_compile=always, run_eagerly=run_eagerly)
+        self._assembly = Assembly(self._task, loops, steps_per_execution, jit_compile)
         self._pipelines = Pipelines()
         self._reports = Reports()
         self._seed = None if seed is None else at_least(0, "seed", seed)
@@ -253,7 +257,7 @@ class Trainer:
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = split_tail(x, y, sample_weight, validation_split)
             seed = self._draw_seed() if directory is None else directory.seed(self._seed, self._draw_seed())
-            source = open_source(
+            opened = self._opener(
                 x,
                 y,
                 sample_weight,
@@ -262,9 +266,8 @@ class Trainer:
                 shuffle=shuffle,
                 seed=seed,
                 class_weight=class_weight,
-                are_class_numbers=losses.takes_class_numbers(self.model.loss),
-                pipelines=self._pipelines,
             )
+            source = self._assembly.source(opened, directory, announces=is_verbose(verbose))
             check_shares(source, self._strategy)
             warn_of_pixels(source.spec, self.model)
             steps = steps_of(source, steps_per_epoch, "steps_per_epoch")
@@ -385,6 +388,63 @@ class Trainer:
                 timings.take_rest("opening")
                 return prediction.run()
 
+    def tune(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Verbose = "auto",
+        *,
+        shuffle: bool | str = True,
+        class_weight: ClassWeight | None = None,
+        sample_weight: Any = None,
+        rounds: int = 5,
+    ) -> Tuning:
+        """Measures how the steps of a training run fastest here, and has all later steps run so.
+
+        What is tried: the step as a graph, compiled by XLA, or a whole block of steps compiled by XLA (arrays only);
+        arrays on the device, or read batch by batch. Nothing of the run is changed by it: weights, generators and
+        optimizer are as before. XLA rounds otherwise, so that the way is in the checkpoints of a run, and a resume
+        repeats it.
+
+        Args:
+            x: As for `fit`: the data, or some of it that has a few batches.
+            y: As for `fit`.
+            batch_size: As for `fit`.
+            verbose: 0: silent; otherwise the table is printed.
+            shuffle: As for `fit`.
+            class_weight: As for `fit`.
+            sample_weight: As for `fit`.
+            rounds: How often each way is run, a quarter of a second at a time, in turns.
+
+        Returns:
+            What was measured, as values and as a table (`print`).
+
+        Raises:
+            ConfigError: An argument is wrong, a fit is running, steps run eagerly, or the data gives something else
+                later if some of it is read now (generators, unseeded shuffles).
+
+        Examples:
+            >>> trainer.tune(x_train, y_train, batch_size=32).best
+            Execution(xla=<Xla.BLOCK: 'XLA, whole blocks'>, streams=False)
+        """
+        if self._fits:
+            raise ConfigError("tune was called while fit is running, whose steps must all run alike. Call it before.")
+        opened = self._opener(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=None,
+            shuffle=shuffle,
+            seed=0,  # one that was drawn would leave a trace
+            class_weight=class_weight,
+        )
+        tuning = self._assembly.tuning(opened, rounds=at_least(1, "rounds", rounds))
+        if is_verbose(verbose):
+            print(tuning, flush=True)
+        return tuning
+
     def report(self) -> Report:
         """Where the time of the last `fit`, `evaluate` and `predict` went, and what was traced, why.
 
@@ -456,6 +516,37 @@ class Trainer:
             variables=self._task.variables,
             timings=timings,
         )
+
+    def _opener(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        batch_size: int | None,
+        steps: int | None,
+        shuffle: bool | str,
+        seed: int,
+        class_weight: ClassWeight | None,
+    ) -> Callable[[Execution], Source]:
+        """What opens the data to train on, as steps are executed."""
+
+        def opened(execution: Execution) -> Source:
+            return open_source(
+                x,
+                y,
+                sample_weight,
+                batch_size=batch_size,
+                steps=steps,
+                shuffle=shuffle,
+                seed=seed,
+                class_weight=class_weight,
+                are_class_numbers=losses.takes_class_numbers(self.model.loss),
+                pipelines=self._pipelines,
+                streams=execution.streams,
+            )
+
+        return opened
 
     def _draw_seed(self) -> int:
         return int(np.random.randint(1 << 31)) if self._seed is None else self._seed

@@ -53,6 +53,7 @@ ROOMS = {
         "report",
         "run_directory",
         "saving",
+        "tuning",
         "traces",
     },
     3: {"trainer"},

@@ -42,6 +42,7 @@ from engine.errors import ConfigError, DataError
 
 __all__ = [
     "Alike",
+    "ArraySource",
     "ClassWeight",
     "Pass",
     "Pipelines",
@@ -67,6 +68,7 @@ def open_source(
     class_weight: ClassWeight | None = None,
     are_class_numbers: bool = False,
     pipelines: Pipelines | None = None,
+    streams: bool = False,
 ) -> Source:
     """Opens what a user gave as data.
 
@@ -83,6 +85,7 @@ def open_source(
         class_weight: Maps a class to what its samples weigh; those not named weigh 1.
         are_class_numbers: Whether the loss takes class numbers, so that no axis of the targets is one-hot.
         pipelines: What batches made by Python came through before, to be used again.
+        streams: Whether arrays are read batch by batch, though they are small enough to lie on the device.
 
     Raises:
         DataError: The data is empty, of unequal lengths or of a kind that is not known.
@@ -116,6 +119,7 @@ def open_source(
         shuffle=shuffle,
         seed=seed,
         pipelines=pipelines,
+        streams=streams,
     )
 
 

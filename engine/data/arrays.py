@@ -38,6 +38,7 @@ class ArraySource(Source):
         shuffle: False, True or "batch".
         seed: With a pass's number, it decides the order.
         pipelines: What batches that are read one by one come through.
+        streams: Whether they are read batch by batch, though they are small enough to lie on the device.
     """
 
     leaves: Any
@@ -46,12 +47,14 @@ class ArraySource(Source):
     shuffle: bool | str
     seed: int
     pipelines: Pipelines = attrs.field(factory=Pipelines)
+    streams: bool = False
     resumption = Resumption.EXACT
     cure = (
         "The arrays are read from where they lie, batch by batch: shuffle='batch' reads neighbouring samples together, "
         "and arrays in memory that take up to 1 GiB together are kept on the device."
     )
     is_pure: ClassVar[bool] = True
+    is_tryable = True
 
     @classmethod
     def of(
@@ -65,6 +68,7 @@ class ArraySource(Source):
         shuffle: bool | str,
         seed: int,
         pipelines: Pipelines | None = None,
+        streams: bool = False,
     ) -> "ArraySource":
         """Opens arrays as they come from a user, checked and cast as Keras casts them.
 
@@ -77,6 +81,7 @@ class ArraySource(Source):
             shuffle: False, True or "batch".
             seed: Decides the order.
             pipelines: Those of earlier sources, to be used again.
+            streams: Whether they are read batch by batch, though they are small enough to lie on the device.
 
         Raises:
             DataError: No samples, or arrays of different lengths.
@@ -93,7 +98,7 @@ class ArraySource(Source):
         if batch_size is None:
             batch_size = 32 if steps is None else -(-num_samples // steps)
         leaves = keras.utils.pack_x_y_sample_weight(**named)
-        source = cls(leaves, num_samples, int(batch_size), shuffle, seed, pipelines or Pipelines())
+        source = cls(leaves, num_samples, int(batch_size), shuffle, seed, pipelines or Pipelines(), streams)
         source.targets = _map(lambda leaf: leaf.array if isinstance(leaf, Dense) else None, named["y"])
         return source
 
@@ -117,11 +122,16 @@ class ArraySource(Source):
         """The arrays as tensors on the device."""
         return _map(lambda leaf: leaf.resident(), self.leaves)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the arrays are in memory, and small enough to lie on the device."""
+        sizes = [leaf.num_bytes for leaf in keras.tree.flatten(self.leaves) if leaf is not None]
+        return None not in sizes and sum(filter(None, sizes)) <= RESIDENT_BYTES
+
     def open(self, index: int, position: int = 0) -> Pass:
         """The pass in the order that (seed, index) decides."""
         rows = self.order(index)
-        sizes = [leaf.num_bytes for leaf in keras.tree.flatten(self.leaves) if leaf is not None]
-        if None in sizes or sum(filter(None, sizes)) > RESIDENT_BYTES:
+        if self.streams or not self.fits:
             return Feed(functools.partial(self._batches, rows, position), self.spec, self.pipelines).open(position)
         order_of_pass = None if rows is None else tf.constant(rows)
         return ArrayPass(self.resident, order_of_pass, self.batch_size, self.num_samples)

@@ -54,6 +54,11 @@ class DatasetSource(Source):
         found = [_UNSEEN] if self._is_distributed else caveats(self._dataset)
         return f"The tf.data.Dataset may not give a resumed run the same batches. {' '.join(found)}" if found else None
 
+    @property
+    def is_tryable(self) -> bool:  # type: ignore[override]
+        """Whether each pass is the same."""
+        return self._earlier() is Earlier.IGNORED
+
     def open(self, index: int, position: int = 0) -> Pass:
         """A new iterator; the dataset itself decides what differs from pass to pass."""
         return self._open().skip(position)

@@ -102,6 +102,7 @@ class Source(abc.ABC):
         smallest_batch: Samples in the smallest batch of a pass, where that is known.
         resumption: What opening it at a later batch can promise.
         is_pure: Whether a pass is what its number says, no matter when it is opened and what happens before.
+        is_tryable: Whether some of it may be read and all that is read later is as it would have been.
         caveat: What of a run that is resumed may differ from one that never stopped, and the cure; None: nothing.
         cure: How a user makes its batches come faster, in sentences.
     """
@@ -113,6 +114,7 @@ class Source(abc.ABC):
     smallest_batch: int | None = None
     resumption: Resumption = Resumption.REPEATED
     is_pure: ClassVar[bool] = False
+    is_tryable: bool = False
     caveat: str | None = None
     cure: ClassVar[str]
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from engine import replicas
-from engine.loop.waiting import is_awaited, pull_timed
+from engine.loop.waiting import pull_timed
 
 Batch = Any
 Pull = Callable[[Any, tf.Tensor], Any]
@@ -51,13 +51,15 @@ def repeat(
     steps: tf.Tensor,
     run: Callable[[Batch, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor]],
     arrays: list[tf.TensorArray],
+    *,
+    is_timed: bool = False,
 ) -> tuple[list[tf.TensorArray], list[tf.Tensor]]:
     """Runs batch after batch, up to `steps` of them, and writes what each gives into the arrays.
 
     `run` takes a batch and its number in the block, and returns what to write and whether to go on.
 
     Returns:
-        The arrays; and the seconds that were waited for data, float64, in a list that is empty if nobody can wait.
+        The arrays; and the seconds that were waited for data, float64, in a list that is empty unless `is_timed`.
 
     The end of the data is a value that is looked at, never an exception: an `OutOfRangeError` that rises
     in here was measured to apply one update too many.
@@ -84,7 +86,7 @@ def repeat(
     # A step begins before the last one is over, if nothing that it needs is missing. What replicas tell each other for
     # the logs alone, nobody waits for: the value of one replica's step would meet that of another one's next step.
     in_flight = 10 if replicas.number() == 1 else 1
-    waited = [tf.constant(0.0, tf.float64)] if is_awaited(cursor) else []
+    waited = [tf.constant(0.0, tf.float64)] if is_timed else []
     *_, arrays, waited = tf.while_loop(
         lambda done, goes_on, *_: (done < steps) & goes_on,
         advance,

@@ -57,6 +57,7 @@ class Loop:
         strategy: Where the replicas are.
         jit_compile: Whether XLA compiles the step.
         run_eagerly: Whether steps run as plain Python, for debugging.
+        times_data: Whether to tell how long it waited for data; right only where each step changes variables.
         fuses: Whether XLA compiles blocks of steps on batches that are alike, each block as a whole.
         scheduled: Scalar variables that get a value of their own before each step.
         guard: What happens behind a step that is not finite; None: nothing.
@@ -70,6 +71,7 @@ class Loop:
     strategy: tf.distribute.Strategy = attrs.field(factory=tf.distribute.get_strategy, kw_only=True)
     jit_compile: bool = attrs.field(default=False, kw_only=True)
     run_eagerly: bool = attrs.field(default=False, kw_only=True)
+    times_data: bool = attrs.field(default=False, kw_only=True)
     fuses: bool = attrs.field(default=False, kw_only=True)
     scheduled: Sequence[Any] = attrs.field(default=(), kw_only=True)
     guard: Guard | None = attrs.field(default=None, kw_only=True)
@@ -111,7 +113,7 @@ class Loop:
         """
         others = [] if schedule is None else [tf.constant(schedule)]
         packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
-        if not is_awaited(cursor):
+        if not self._is_timed(cursor):
             return self._rows(packed)
         return attrs.evolve(self._rows(packed[:-1]), waited_secs=float(packed[-1, 0]))
 
@@ -146,12 +148,15 @@ class Loop:
     def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         spec = tf.TensorSpec([None], row_dtype())
         run = functools.partial(self._run_scheduled, schedule)
-        (rows,), waited = repeat(pull, cursor, steps, run, [growing(spec)])
+        (rows,), waited = repeat(pull, cursor, steps, run, [growing(spec)], is_timed=self._is_timed(cursor))
         packed = tf.reshape(concatenated(rows, spec), [-1, self._row_width])
         # As one row more, so that it comes with the others.
         padding = [[0, 0], [0, self._row_width - 1]]
         last = [tf.pad(tf.cast(seconds, spec.dtype)[None, None], padding) for seconds in waited]
         return tf.concat([packed, *last], 0) if last else packed
+
+    def _is_timed(self, cursor: Any) -> bool:
+        return self.times_data and is_awaited(cursor)
 
     def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         empty = tf.TensorArray(row_dtype(), size=MOST_FUSED_STEPS, element_shape=[self._row_width])

@@ -30,7 +30,7 @@ def pull_timed(
     """The next batch of an iterator, whether there is one, and the seconds that it took to come, float64.
 
     All that changes variables in one turn of a loop is over before the next turn begins (TensorFlow sees to that), so
-    that no step is under way in these seconds.
+    that no training step is under way in these seconds. A step that changes nothing may well be.
     """
     begun = tf.timestamp()
     with tf.control_dependencies([begun]):

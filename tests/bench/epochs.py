@@ -60,7 +60,10 @@ class Epochs(keras.callbacks.Callback):
 
 
 class Blocks(Timer):
-    """How long the blocks of each epoch took, one after the other, as the Trainer measures them.
+    """How long the steps of each epoch took in a Trainer, by its blocks.
+
+    The first block of an epoch counts at the speed of the others: what it waits for besides, such as an iterator that
+    is opened, is no part of a step.
 
     Attributes:
         steps_secs: Of each epoch.
@@ -69,10 +72,23 @@ class Blocks(Timer):
     def __init__(self) -> None:
         super().__init__(verbose=0)
         self.steps_secs: list[float] = []
+        self._blocks: dict[int, tuple[int, float]] = {}  # its steps, and the seconds of all blocks up to its end
+        self._before_secs = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Counts a step of the block that has just been run."""
+        number = self.timings.calls["train steps"]
+        steps, _ = self._blocks.get(number, (0, 0.0))
+        self._blocks[number] = steps + 1, self.timings.seconds["train steps"]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Notes what has come in this epoch."""
-        self.steps_secs.append(self.timings.seconds["train steps"] - sum(self.steps_secs))
+        """Adds up what has come in this epoch."""
+        (first, first_end), *others = self._blocks.values()
+        (_, end) = others[-1] if others else (first, first_end)
+        steps = sum(number for number, _ in others)
+        secs = (end - first_end) * (first + steps) / steps if others else end - self._before_secs
+        self.steps_secs.append(secs)
+        self._blocks, self._before_secs = {}, end
 
 
 @attrs.frozen
@@ -116,8 +132,8 @@ def measure(effort: Effort) -> str:
         table("data | loop | steps of an epoch | beyond them: median | most | epochs over 5 %", map(_row, found)),
         f"![What epochs take beyond their steps](assets/{PICTURE})",
         f"784-512-10 dense with dropout, {rounds} epochs of each length in one fit, from the begin of one to that of "
-        "the next, or to where `fit` returns. The Trainer's steps are its blocks; those of `model.fit` last from the "
-        "first batch's begin to the last one's end.",
+        "the next, or to where `fit` returns. The Trainer's steps are its blocks, the first at the speed of the "
+        "others; those of `model.fit` last from the first batch's begin to the last one's end.",
     ])  # fmt: skip
 
 

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -136,3 +139,27 @@ def test_a_model_that_is_not_compiled_predicts_as_in_keras():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
 
     assert_equal_outputs(model.predict(X, verbose=0), Trainer(model).predict(X, verbose=0))
+
+
+@pytest.mark.slow
+def test_nothing_of_the_outputs_is_held_twice():
+    """Outputs of 400 MB: beside them there is room for the blocks that they come in, not for all of them again."""
+    program = """
+import resource
+import keras
+import numpy as np
+from engine import Trainer
+inputs = keras.Input((1,))
+model = keras.Model(inputs, keras.layers.Dense(5000)(inputs))
+trainer = Trainer(model)
+x = np.ones((20_000, 1), "float32")
+trainer.predict(x[:2_000], batch_size=500, verbose=0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+outputs = trainer.predict(x, batch_size=500, verbose=0)
+print(outputs.nbytes, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    size, grown = map(int, done.stdout.split())
+
+    assert 400_000_000 == size
+    assert grown < 1.5 * size

@@ -41,9 +41,9 @@ class Looks(Callback):
 
 
 class Slow(keras.utils.PyDataset):
-    """Batches that take twenty milliseconds each; as many as make more than a second."""
+    """Batches that take twenty milliseconds each; as many as make more than two seconds."""
 
-    def __init__(self, batches=62):
+    def __init__(self, batches=110):
         super().__init__()
         self.batches = batches
 
@@ -100,7 +100,7 @@ def test_before_anything_was_run_the_report_is_empty():
     assert "Nothing was run yet: call fit, evaluate or predict." == str(report)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     kind=st.sampled_from(list(KINDS)),
     epochs=st.integers(1, 3),
@@ -266,21 +266,10 @@ def test_input_slower_than_the_model_is_told_once_with_the_figure_and_the_cure(c
         "super().__init__(workers=4); with use_multiprocessing=True too where Python itself does the work. Or give "
         "arrays."
     )
-    assert trainer.report().fit.waited_secs > 30 * BATCH_SECS
-
-
-def test_a_slow_validation_is_told_as_well():
-    trainer = Trainer(perceptron())
-    with pytest.warns(UserWarning, match="waited for data") as record:
-        trainer.fit(X, Y, validation_data=Slow(31), epochs=2, **FIT)
-    (message,) = told_of_waiting(record)
-
-    assert message.startswith("The loop of an evaluation waited for data ")
-    assert trainer.report().fit.validation_waited_secs > 30 * BATCH_SECS
+    assert trainer.report().fit.waited_secs > 60 * BATCH_SECS
 
 
 def test_input_as_fast_as_the_model_is_not_told_of():
-    """More than a second of steps that take long themselves."""
     keras.utils.set_random_seed(1)
     wide = [keras.layers.Dense(2000, activation="relu") for _ in range(3)]
     model = keras.Sequential([keras.Input((4,)), *wide, keras.layers.Dense(3, activation="softmax")])
@@ -288,6 +277,6 @@ def test_input_as_fast_as_the_model_is_not_told_of():
     trainer = Trainer(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        trainer.fit(dataset().repeat(), steps_per_epoch=50, verbose=0)
+        trainer.fit(dataset().repeat(), steps_per_epoch=30, verbose=0)
 
     assert trainer.report().fit.waited_secs < 0.1 * trainer.report().fit.steps_secs

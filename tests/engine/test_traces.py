@@ -139,9 +139,8 @@ def test_a_step_that_runs_eagerly_is_never_traced():
     assert () == trainer.report().traces
 
 
-def test_replicas_that_are_given_batches_one_by_one_are_counted_too(passes):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_replicas_that_are_given_batches_one_by_one_are_counted_too(passes, two_replicas):
+    with two_replicas.scope():
         trainer = Trainer(perceptron())
     fit(trainer, BATCHES, callbacks=[Recorder()])
 

@@ -3,8 +3,11 @@
 import contextlib
 import gc
 import queue
+import subprocess
+import sys
 import threading
 import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from engine import Trainer
+from engine.data import letting_go
 from engine.data.letting_go import THREAD, empty_later
 
 STEPS, EPOCHS = 4, 3
@@ -23,15 +27,17 @@ class Watched(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
         gc.collect()
-        self._seen = {id(own) for own in iterators()}
+        wait_for_threads()
+        self._seen = weakref.WeakSet(iterators())
         self._dropped_in = queue.SimpleQueue()
         self.number = 0
 
     def _look(self, *_):
         """Follows what each iterator that is new holds in TensorFlow, which is what waits."""
+        wait_for_threads()  # who looks holds what there is, and would drop what another thread is about to drop
         for iterator in iterators():
-            if id(iterator) not in self._seen:
-                self._seen.add(id(iterator))
+            if iterator not in self._seen:
+                self._seen.add(iterator)
                 self.number += 1
                 weakref.finalize(iterator._iterator_resource, self._note)
 
@@ -43,6 +49,12 @@ class Watched(keras.callbacks.Callback):
     def threads(self):
         """The names of the threads in which they were dropped, as soon as all are."""
         return [self._dropped_in.get(timeout=30) for _ in range(self.number)]
+
+
+def wait_for_threads():
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join()
 
 
 def iterators():
@@ -87,6 +99,37 @@ def test_no_call_drops_an_iterator_in_its_own_thread(call, number):
 
     assert number == watched.number
     assert {THREAD} == set(watched.threads())
+
+
+def test_nor_does_it_drop_those_of_replicas(two_replicas):
+    """One for each replica, an epoch."""
+    watched = Watched()
+    fit(trainer(two_replicas.scope()), watched)
+
+    assert 2 * 3 == watched.number
+    assert {THREAD} == set(watched.threads())
+
+
+def test_a_process_ends_while_an_iterator_is_let_go_of():
+    """Whatever that takes."""
+    program = """
+import threading
+from letting_go import empty_later  # alone: it needs no TensorFlow
+
+class Owner: pass
+class Slow:
+    def __del__(self): begun.set(); forever.wait()
+
+begun, forever, owner = threading.Event(), threading.Event(), Owner()
+empty_later(owner, [Slow()])
+del owner
+begun.wait()
+"""
+    folder = Path(letting_go.__file__).parent
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_what_is_owned_is_dropped_in_another_thread_when_its_owner_is():

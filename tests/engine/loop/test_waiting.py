@@ -12,8 +12,15 @@ from engine.loop import Loop, PredictLoop
 BATCHES, BATCH_SECS = 8, 0.02
 
 
-def mean(batch):
-    return {"loss": tf.reduce_mean(batch[0])}
+class Steps:
+    """Steps that change a variable, as those of a training do."""
+
+    def __init__(self):
+        self.total = tf.Variable(0.0)
+
+    def __call__(self, batch):
+        self.total.assign_add(tf.reduce_mean(batch[0]))
+        return {"loss": tf.reduce_mean(batch[0])}
 
 
 def late():
@@ -37,7 +44,7 @@ def run(data, *, steps=BATCHES, strategy=None, is_saved=False, run_eagerly=False
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         reader = Reader(open_source(*data), strategy, is_saved=is_saved)
-    loop = Loop(mean, strategy=strategy, run_eagerly=run_eagerly)
+        loop = Loop(Steps(), strategy=strategy, run_eagerly=run_eagerly, times_data=True)
     loop.trace(reader.walk.pull, reader.walk.signature())
     if looks:
         reader.fingerprint()
@@ -78,8 +85,8 @@ def test_batches_that_are_there_are_hardly_waited_for():
     assert 0 < rows.waited_secs < seconds
 
 
-def test_replicas_wait_together():
-    rows, seconds = run((late_dataset(),), strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+def test_replicas_wait_together(two_replicas):
+    rows, seconds = run((late_dataset(),), strategy=two_replicas)
 
     assert BATCHES == len(rows)
     assert (BATCHES - 4) * BATCH_SECS < rows.waited_secs <= seconds
@@ -89,7 +96,7 @@ def test_arrays_are_not_waited_for_and_nobody_looks_at_the_clock():
     source, dataset = open_source(*arrays(), batch_size=4), open_source(late_dataset())
     graphs = []
     for opened in (source, dataset):
-        walk, loop = opened.open(0), Loop(mean)
+        walk, loop = opened.open(0), Loop(Steps(), times_data=True)
         graphs.append(tf.function(loop._run_many, autograph=False).get_concrete_function(
             walk.pull, walk.signature(), tf.TensorSpec((), tf.int32)
         ).graph)  # fmt: skip
