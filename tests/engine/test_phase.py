@@ -1,3 +1,5 @@
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -131,6 +133,24 @@ def test_means_begin_anew_when_they_are_told_to():
     assert {} == phase.logs()
     run(phase, reader_of(), [])
     assert {"mean": MEANS[-1]} == phase.logs()
+
+
+class IsSlow(Callback):
+    """Looks at each batch for longer than half of what a block may take."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.06)
+
+
+def test_blocks_are_shorter_where_a_callback_looks_slowly():
+    """Steps of microseconds would soon be many in a block."""
+    phase, reader, progress = phase_of(IsSlow(), pace=Pace()), reader_of(), Progress()
+    reader.begin_epoch(0)
+    for _ in range(3):
+        progress = phase.block(reader, progress, None)
+
+        assert 1 == phase.pace.steps
+    assert 3 == progress.step
 
 
 def test_the_pace_follows_the_blocks_and_an_empty_one_leaves_it():
