@@ -10,11 +10,11 @@ import attrs
 from engine.arguments import pace_of, steps_of
 from engine.caveats import warn_of_caveats
 from engine.columns import Logs
-from engine.data import ArraySource, Reader, Source
+from engine.data import Reader, Source
 from engine.description import described
 from engine.errors import ConfigError
 from engine.evaluation import Evaluation
-from engine.execution import Execution, Xla
+from engine.execution import Execution
 from engine.hooks import Hooks
 from engine.loops import Loops
 from engine.optimizers import optimizer_of
@@ -26,7 +26,7 @@ from engine.state import State
 from engine.task import Task
 from engine.timings import Timings
 from engine.traces import Occasion
-from engine.tuning import Tuning, measure, why_not
+from engine.tuning import Tuning, measure, why_not, worth_trying
 
 _FLAGS = ("stop_training", "stop_evaluating", "stop_predicting")
 
@@ -94,25 +94,20 @@ class Assembly:
             raise ConfigError("tune measures what is compiled, but steps run eagerly here. Leave run_eagerly out.")
         hooks = Hooks.of(None, model=model, params={}, timings=Timings())
 
+        def reader(execution: Execution) -> Reader:
+            return Reader(sources(execution), self.loops.strategy)
+
         def training(execution: Execution, reader: Reader) -> Phase:
             self.loops.chosen = execution
             return self.training(reader, hooks)
 
-        graph = Execution()
-        source = sources(graph)
+        source = sources(Execution())
         if (reason := why_not(source)) is not None:
             raise ConfigError(reason)
-        executions = [graph]
-        if self.loops.strategy.num_replicas_in_sync == 1:
-            executions.append(Execution(xla=Xla.STEP))
-        if isinstance(source, ArraySource) and source.fits:
-            if len(executions) > 1:
-                executions.append(Execution(xla=Xla.BLOCK))
-            executions.append(Execution(streams=True))
-        self.loops.chosen = before
+        executions = worth_trying(source, can_compile=self.loops.strategy.num_replicas_in_sync == 1)
         try:
             with self.transaction():
-                tuning = measure(sources, training, executions, strategy=self.loops.strategy, rounds=rounds)
+                tuning = measure(reader, training, executions, rounds=rounds)
         except BaseException:
             self.loops.chosen = before
             raise

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import tensorflow as tf
 
-from engine.data import Reader, Source
+from engine.data import ArraySource, Reader, Source
 from engine.errors import DataError
 from engine.execution import Execution, Xla
 from engine.phase import Phase
@@ -87,21 +87,32 @@ def why_not(source: Source) -> str | None:
     )
 
 
+def worth_trying(source: Source, *, can_compile: bool) -> list[Execution]:
+    """The executions to measure, the graph first.
+
+    Args:
+        source: The data.
+        can_compile: Whether XLA may be asked, which it may not under replicas.
+    """
+    is_resident = isinstance(source, ArraySource) and source.fits
+    compiled = [Xla.STEP, Xla.BLOCK] if is_resident else [Xla.STEP]
+    ways = [Execution(), *(Execution(xla=xla) for xla in compiled if can_compile)]
+    return [*ways, Execution(streams=True)] if is_resident else ways
+
+
 def measure(
-    sources: Callable[[Execution], Source],
+    readers: Callable[[Execution], Reader],
     training: Callable[[Execution, Reader], Phase],
     executions: list[Execution],
     *,
-    strategy: tf.distribute.Strategy,
     rounds: int,
 ) -> Tuning:
     """Measures executions against each other; called inside a transaction.
 
     Args:
-        sources: Opens the data.
+        readers: Opens the data.
         training: Makes the phase of a training for a reader, its step traced.
         executions: What to measure, the graph first.
-        strategy: Whose replicas share a batch.
         rounds: How often each is run.
     """
     runners: list[_Runner] = []
@@ -111,7 +122,7 @@ def measure(
             notes[execution] = note
             continue
         try:
-            runners.append(_Runner.warm(execution, Reader(sources(execution), strategy), training))
+            runners.append(_Runner.warm(execution, readers(execution), training))
         except tf.errors.OpError as error:  # what XLA cannot compile, it says as it first runs
             if execution.xla is Xla.OFF:
                 raise
