@@ -100,9 +100,8 @@ def _contestants(case: Case, data: tuple[Any, Any]) -> dict[str, Callable[[], An
 
     runs = {TRAINER: ours(Trainer(make()))}
     tuned = Trainer(make())
-    if tune := getattr(tuned, "tune", None):
-        tune(*data, batch_size=BATCH_SIZE)
-        runs[TUNED] = ours(tuned)
+    tuned.tune(*data, batch_size=BATCH_SIZE, verbose=0)
+    runs[TUNED] = ours(tuned)
     runs |= {_fit(number): theirs(make(number)) for number in (1, *case.executions)}
     return runs | {name: loop(make(), *data) for name, loop in BY_HAND.items()}
 
