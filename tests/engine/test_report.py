@@ -55,11 +55,6 @@ class Slow(keras.utils.PyDataset):
         return X[:8], Y[:8]
 
 
-def batches():
-    while True:
-        yield X[:8], Y[:8]
-
-
 def dataset():
     return tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
 
@@ -81,10 +76,10 @@ def told_of_waiting(record):
 
 
 KINDS = {
-    "arrays": lambda: {"x": X, "y": Y, "batch_size": 8},
-    "a dataset": lambda: {"x": dataset()},
-    "a dataset of unknown length": lambda: {"x": dataset().filter(lambda *_: True)},
-    "a generator": lambda: {"x": batches(), "steps_per_epoch": 6},
+    "arrays": lambda epochs: {"x": X, "y": Y, "batch_size": 8},
+    "a dataset": lambda epochs: {"x": dataset()},
+    "a dataset of unknown length": lambda epochs: {"x": dataset().filter(lambda *_: True)},
+    "an iterator": lambda epochs: {"x": iter([(X[:8], Y[:8])] * 6 * epochs), "steps_per_epoch": 6},
 }
 
 
@@ -111,7 +106,7 @@ def test_the_parts_never_exceed_the_whole(trainer, kind, epochs, validates, call
     validation = {"validation_data": (X, Y)} if validates else {}
     listeners = [make() for make in callbacks]
     begin = time.perf_counter()
-    trainer.fit(**KINDS[kind](), epochs=epochs, callbacks=listeners, verbose=0, **validation)
+    trainer.fit(**KINDS[kind](epochs), epochs=epochs, callbacks=listeners, verbose=0, **validation)
     seconds = time.perf_counter() - begin
     run = trainer.report().fit
 
