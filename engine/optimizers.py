@@ -6,9 +6,25 @@ for part in parts_of(model.optimizer):   # of a MultiOptimizer several, otherwis
 ```
 """
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
+
+_PLAIN = (
+    keras.optimizers.Adadelta,
+    keras.optimizers.Adagrad,
+    keras.optimizers.Adam,
+    keras.optimizers.AdamW,
+    keras.optimizers.Adamax,
+    keras.optimizers.Lamb,
+    keras.optimizers.Lion,
+    keras.optimizers.Nadam,
+    keras.optimizers.RMSprop,
+    keras.optimizers.SGD,
+)
 
 
 def unscaled(optimizer: Any) -> Any:
@@ -44,3 +60,35 @@ def put_averages(optimizer: Any) -> None:
 def rate_source(optimizer: keras.optimizers.Optimizer) -> Any:
     """What an optimizer takes its rate from: its public `learning_rate` only tells what that gives just now."""
     return optimizer._learning_rate
+
+
+@contextlib.contextmanager
+def reading_once(optimizer: Any, weights: Sequence[Any]) -> Iterator[None]:
+    """Inside, an optimizer of Keras updates weights, and what it reads anew for each of them it is given, read once.
+
+    That is how many updates there were, and its rate: TensorFlow sees then that what it computes from them is the same
+    for all weights. What it assigns to variables in a way that this holds back is assigned at the end.
+    """
+    if not _is_plain(optimizer):
+        yield
+        return
+    rate = rate_source(optimizer)
+    read = {
+        id(own): (own, tf.convert_to_tensor(own.value)) for own in (optimizer.iterations, rate) if _is_variable(own)
+    }
+    with keras.StatelessScope(state_mapping=list(read.values())) as scope:
+        yield
+    for variable in (*optimizer.variables, *weights):
+        value = scope.get_current_value(variable)
+        _, given = read.get(id(variable), (None, None))
+        if value is not None and value is not given:
+            variable.assign(value)
+
+
+def _is_plain(optimizer: Any) -> bool:
+    """Whether it is one of those that are known to give the same bits so, and updates at every step."""
+    return type(optimizer) in _PLAIN and not optimizer.gradient_accumulation_steps
+
+
+def _is_variable(value: Any) -> bool:
+    return isinstance(value, keras.Variable)

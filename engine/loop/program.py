@@ -7,10 +7,11 @@ import keras
 import tensorflow as tf
 
 from engine import replicas
-from engine.loop.waiting import pull_timed
+from engine.loop.waiting import is_iterator, pull_timed
 
 Batch = Any
 Pull = Callable[[Any, tf.Tensor], Any]
+Run = Callable[[Batch, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor]]
 
 
 class Program:
@@ -49,51 +50,91 @@ def repeat(
     pull: Pull,
     cursor: Any,
     steps: tf.Tensor,
-    run: Callable[[Batch, tf.Tensor], tuple[list[tf.Tensor], tf.Tensor]],
+    run: Run,
     arrays: list[tf.TensorArray],
     *,
     is_timed: bool = False,
+    looks_ahead: bool = True,
 ) -> tuple[list[tf.TensorArray], list[tf.Tensor]]:
     """Runs batch after batch, up to `steps` of them, and writes what each gives into the arrays.
 
-    `run` takes a batch and its number in the block, and returns what to write and whether to go on.
+    `run` takes a batch and its number in the block, and returns what to write and whether to go on. Of arrays the next
+    batch may be gathered while a step runs, by another core: XLA, which uses one, would only have more to carry.
 
     Returns:
         The arrays; and the seconds that were waited for data, float64, in a list that is empty unless `is_timed`.
+    """
+    if is_iterator(cursor):
+        return _repeat_pulled(pull, cursor, steps, run, arrays, is_timed=is_timed)
+    is_single = replicas.number() == 1  # what is dealt to several cannot be carried from turn to turn
+    return _repeat_gathered(pull, cursor, steps, run, arrays, looks_ahead=looks_ahead and is_single), []
+
+
+def _repeat_gathered(
+    pull: Pull, cursor: Any, steps: tf.Tensor, run: Run, arrays: list[tf.TensorArray], *, looks_ahead: bool
+) -> list[tf.TensorArray]:
+    """Of arrays, or of a batch in hand, which there is always one more of."""
+    following = pull(cursor, tf.constant(0, tf.int64)) if looks_ahead else None
+    leaves = [leaf for leaf in keras.tree.flatten(following) if leaf is not None]
+
+    def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray], leaves: list[Any]) -> Any:
+        index = tf.cast(done, tf.int64)
+        if leaves:
+            batch = _in_place(following, leaves)
+            leaves = [leaf for leaf in keras.tree.flatten(pull(cursor, index + 1)) if leaf is not None]
+        else:
+            batch = pull(cursor, index)
+        return *_step(run, batch, done, arrays), leaves
+
+    *_, arrays, _ = _while(steps, advance, (arrays, leaves))
+    return list(arrays)
+
+
+def _repeat_pulled(
+    pull: Pull, cursor: Any, steps: tf.Tensor, run: Run, arrays: list[tf.TensorArray], *, is_timed: bool
+) -> tuple[list[tf.TensorArray], list[tf.Tensor]]:
+    """From an iterator, which pulls ahead by itself.
 
     The end of the data is a value that is looked at, never an exception: an `OutOfRangeError` that rises
     in here was measured to apply one update too many.
     """
 
     def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray], waited: list[tf.Tensor]) -> Any:
-        def step(batch: Batch) -> Any:
-            values, goes_on = run(batch, done)
-            written = [array.write(done, value) for array, value in zip(arrays, values, strict=True)]
-            return done + 1, goes_on, written
-
         index = tf.cast(done, tf.int64)
         if waited:
             batch, is_there, seconds = pull_timed(pull, cursor, index)
             waited = [waited[0] + seconds]
         else:
             batch = pull(cursor, index)
-            if not isinstance(batch, tf.experimental.Optional):
-                return *step(batch), waited
             is_there = batch.has_value()
         ended = (done, tf.constant(False), arrays)
-        return *tf.cond(is_there, lambda: step(batch.get_value()), lambda: ended), waited
+        return *tf.cond(is_there, lambda: _step(run, batch.get_value(), done, arrays), lambda: ended), waited
 
+    *_, arrays, waited = _while(steps, advance, (arrays, [tf.constant(0.0, tf.float64)] if is_timed else []))
+    return list(arrays), list(waited)
+
+
+def _while(steps: tf.Tensor, advance: Callable[..., Any], state: tuple[Any, ...]) -> Any:
+    """Calls `advance` as long as it goes on, up to `steps` times."""
     # A step begins before the last one is over, if nothing that it needs is missing. What replicas tell each other for
     # the logs alone, nobody waits for: the value of one replica's step would meet that of another one's next step.
-    in_flight = 10 if replicas.number() == 1 else 1
-    waited = [tf.constant(0.0, tf.float64)] if is_timed else []
-    *_, arrays, waited = tf.while_loop(
+    return tf.while_loop(
         lambda done, goes_on, *_: (done < steps) & goes_on,
         advance,
-        (tf.constant(0), tf.constant(True), arrays, waited),
-        parallel_iterations=in_flight,
+        (tf.constant(0), tf.constant(True), *state),
+        parallel_iterations=10 if replicas.number() == 1 else 1,
     )
-    return list(arrays), list(waited)
+
+
+def _step(run: Run, batch: Batch, done: tf.Tensor, arrays: list[tf.TensorArray]) -> Any:
+    values, goes_on = run(batch, done)
+    return done + 1, goes_on, [array.write(done, value) for array, value in zip(arrays, values, strict=True)]
+
+
+def _in_place(batch: Batch, leaves: list[Any]) -> Batch:
+    """The structure of a batch, with other tensors; what is None stays None."""
+    own = iter(leaves)
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else next(own), batch)
 
 
 def growing(spec: tf.TensorSpec) -> tf.TensorArray:

@@ -160,7 +160,8 @@ class Loop:
 
     def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
         empty = tf.TensorArray(row_dtype(), size=MOST_FUSED_STEPS, element_shape=[self._row_width])
-        (rows,), _ = repeat(pull, cursor, steps, functools.partial(self._run_scheduled, schedule), [empty])
+        run = functools.partial(self._run_scheduled, schedule)
+        (rows,), _ = repeat(pull, cursor, steps, run, [empty], looks_ahead=False)
         return rows.stack()
 
     def _run_scheduled(

@@ -19,9 +19,13 @@ def is_awaited(cursor: Any) -> bool:
 
     Where there is a GPU it cannot: the host runs ahead of the device, which may be busy while the host waits.
     """
-    first = cursor[0] if isinstance(cursor, tuple) else cursor  # beside an iterator there may be a batch read before
-    is_iterator = isinstance(first, (tf.data.Iterator, tf.distribute.DistributedIterator))
-    return is_iterator and not tf.config.list_logical_devices("GPU")
+    return is_iterator(cursor) and not tf.config.list_logical_devices("GPU")
+
+
+def is_iterator(cursor: Any) -> bool:
+    """Whether batches from this cursor come from an iterator, which may end, and not from arrays."""
+    first = cursor[0] if isinstance(cursor, tuple) and cursor else cursor  # beside it there may be a batch read before
+    return isinstance(first, (tf.data.Iterator, tf.distribute.DistributedIterator))
 
 
 def pull_timed(

@@ -8,6 +8,7 @@ norm = descend(optimizer, gradients, weights, wants_norm=True)   # of the whole 
 ```
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from engine import replicas
 from engine.errors import ConfigError
-from engine.optimizers import parts_of, unscaled
+from engine.optimizers import parts_of, reading_once, unscaled
 
 Gradients = Sequence[Any]  # tf.Tensor, tf.IndexedSlices or None, one for each weight
 
@@ -85,7 +86,8 @@ def descend(
         # Keras sums over the replicas once more. After the division its own clipping finds nothing left to clip.
         clipped = _clipped(optimizer, gradients, scale)
         gradients = [None if gradient is None else gradient / float(number) for gradient in clipped]
-    optimizer.apply_gradients(zip(gradients, weights, strict=True))
+    with contextlib.nullcontext() if number > 1 else reading_once(optimizer, weights):
+        optimizer.apply_gradients(zip(gradients, weights, strict=True))
     return norm
 
 
