@@ -37,7 +37,7 @@ class ArraySource(Source):
         batch_size: Samples in a batch; the last of a pass may be smaller.
         shuffle: False, True or "batch".
         seed: With a pass's number, it decides the order.
-        pipelines: What batches that are read one by one come through.
+        pipelines: What batches that are read one by one come through, and the memory of tensors.
         streams: Whether they are read batch by batch, though they are small enough to lie on the device.
     """
 
@@ -120,7 +120,7 @@ class ArraySource(Source):
     @functools.cached_property
     def resident(self) -> Any:
         """The arrays as tensors on the device."""
-        return _map(lambda leaf: leaf.resident(), self.leaves)
+        return _map(lambda leaf: leaf.resident(self.pipelines.copies), self.leaves)
 
     @property
     def fits(self) -> bool:

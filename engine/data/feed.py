@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from engine.data.batches import fitting
 from engine.data.datasets import DatasetPass, pull_next, without_autotune
+from engine.data.resident import Copies
 from engine.data.source import Pass
 from engine.errors import DataError
 
@@ -35,9 +36,13 @@ class Pipelines:
 
     TensorFlow keeps some 30 KB of every `from_generator`, and all that it calls, for the life of the process: made anew
     for each pass, they would pile up, the user's data with them.
+
+    Attributes:
+        copies: Of arrays that need no pipeline.
     """
 
     def __init__(self) -> None:
+        self.copies = Copies()
         self._kept: dict[Any, tf.data.Dataset] = {}
         self._starting: Callable[[], Iterable[Leaves] | None] = lambda: None
 

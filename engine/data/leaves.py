@@ -26,7 +26,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.data.order import Indices
-from engine.data.resident import resident
+from engine.data.resident import Copies
 from engine.data.rows import SparseRows, as_floatx, gather_rows, is_scipy, ragged_spec, sparse_rows
 from engine.errors import DataError
 
@@ -57,7 +57,7 @@ class Leaf(abc.ABC):
         return self.read(np.arange(self.num_rows))
 
     @abc.abstractmethod
-    def resident(self) -> Any:
+    def resident(self, copies: Copies) -> Any:
         """All rows as something that `slice_rows` and `gather_rows` take, on the device."""
 
 
@@ -90,9 +90,9 @@ class Dense(Leaf):
         """The rows with these numbers."""
         return self.array[rows]
 
-    def resident(self) -> Any:
+    def resident(self, copies: Copies) -> Any:
         """A tensor."""
-        return resident(self.array)
+        return copies.tensor(self.array)
 
 
 @attrs.define(eq=False)
@@ -128,7 +128,7 @@ class Composite(Leaf):
         """The rows with these numbers."""
         return gather_rows(self.rows, rows)
 
-    def resident(self) -> Any:
+    def resident(self, copies: Copies) -> Any:
         """Itself."""
         return self.rows
 
@@ -172,7 +172,7 @@ class Stored(Leaf):
         picked[ranks] = found
         return picked.astype(_kept_dtype(found.dtype), copy=False)
 
-    def resident(self) -> Any:
+    def resident(self, copies: Copies) -> Any:
         """A tensor of all rows."""
         return tf.convert_to_tensor(self.whole())
 

@@ -1,14 +1,16 @@
-"""An array as a tensor of its own, copied once.
+"""Arrays as tensors of their own, copied once, into memory that was used before.
 
 `tf.convert_to_tensor` copies an array twice: so that nobody can change the tensor through the array, and because NumPy
-does not lay arrays out where TensorFlow wants them. Of 188 MB that is 44 ms at each `fit`, and once is 16 ms
-(docs/design/decisions.md).
+does not lay arrays out where TensorFlow wants them. And memory that is fresh costs more than the copy
+(docs/design/decisions.md, 25).
 
 ```python
-tensor = resident(images)   # images may be changed now
+copies = Copies()
+tensor = copies.tensor(images)   # images may be changed now
 ```
 """
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -20,14 +22,42 @@ _SMALL_BYTES = 1 << 20  # below this, nobody can tell the difference
 _SHARED_KINDS = "iuf"  # of dtypes: what DLPack can hand over is integers and floats
 
 
-def resident(array: NDArray[Any]) -> tf.Tensor:
-    """A tensor with the values of an array, on the device that TensorFlow puts tensors on."""
-    is_shared = array.dtype.kind in _SHARED_KINDS and array.nbytes >= _SMALL_BYTES
-    if not is_shared or tf.config.list_logical_devices("GPU"):  # there the second copy is the way to the device
-        return tf.convert_to_tensor(array)
-    own = _aligned(array.shape, array.dtype)
-    np.copyto(own, array)
-    return tf.experimental.dlpack.from_dlpack(own.__dlpack__())
+class Copies:
+    """Makes tensors of arrays. The memory of one that nobody holds any more is kept for the same array's next tensor.
+
+    It is let go of with the array, or with this object.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, tuple[weakref.ref[Any], NDArray[Any]]] = {}
+
+    def tensor(self, array: NDArray[Any]) -> tf.Tensor:
+        """A tensor with the values of an array, on the device that TensorFlow puts tensors on."""
+        is_shared = array.dtype.kind in _SHARED_KINDS and array.nbytes >= _SMALL_BYTES
+        if not is_shared or tf.config.list_logical_devices("GPU"):  # there the second copy is the way to the device
+            return tf.convert_to_tensor(array)
+        own = self._memory(array)
+        np.copyto(own, array)
+        lent = own.view()  # the tensor holds this very object, so that its end tells of the tensor's
+        weakref.finalize(lent, _give_back, weakref.ref(self), weakref.ref(array), own).atexit = False
+        return tf.experimental.dlpack.from_dlpack(lent.__dlpack__())
+
+    def take_back(self, array: NDArray[Any], own: NDArray[Any]) -> None:
+        """Keeps memory that a tensor of this array has given up."""
+        key = id(array)
+        self._free[key] = weakref.ref(array, lambda _: self._free.pop(key, None)), own
+
+    def _memory(self, array: NDArray[Any]) -> NDArray[Any]:
+        _, own = self._free.pop(id(array), (None, None))
+        is_right = own is not None and (own.shape, own.dtype) == (array.shape, array.dtype)
+        return own if is_right else _aligned(array.shape, array.dtype)  # type: ignore[return-value]
+
+
+def _give_back(copies: weakref.ref[Copies], array: weakref.ref[Any], own: NDArray[Any]) -> None:
+    """Called when a tensor is gone, which may be later than its Trainer, or its array."""
+    taker, known = copies(), array()
+    if taker is not None and known is not None:
+        taker.take_back(known, own)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

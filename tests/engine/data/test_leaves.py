@@ -15,6 +15,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
 from engine.data import open_source, split_tail
 from engine.data.leaves import Composite, Dense, Stored, leaf_of, to_batch_leaf
+from engine.data.resident import Copies
 from engine.data.rows import gather_rows, signature_of, slice_rows
 from engine.errors import DataError
 from tests.helpers import arrays_of, assert_bit_equal, batches_of
@@ -201,14 +202,14 @@ def test_a_part_holds_the_rows_between_and_so_do_its_parts(kind, tmp_path):
 def test_what_lies_on_the_device_gives_the_rows_that_are_read(kind, tmp_path):
     """By slices and by numbers, in one graph that fits any number of rows, whose batches have the leaf's spec."""
     leaf = leaf_of("x", KINDS[kind](tmp_path))
-    signature = (signature_of(leaf.resident()), tf.TensorSpec((None,), tf.int64))
+    signature = (signature_of(leaf.resident(Copies())), tf.TensorSpec((None,), tf.int64))
 
     @tf.function(input_signature=signature)
     def take(rows, numbers):
         return slice_rows(rows, 1, 4), gather_rows(rows, numbers)
 
     for begin, part in ((0, leaf), (2, leaf.part(2, 9))):
-        cut, picked = take(part.resident(), [3, 1, 2])
+        cut, picked = take(part.resident(Copies()), [3, 1, 2])
 
         assert rows_of(leaf.read(begin + np.array([1, 2, 3]))) == rows_of(cut)
         assert rows_of(leaf.read(begin + np.array([3, 1, 2]))) == rows_of(picked)
