@@ -2,7 +2,7 @@
 
 `tf.convert_to_tensor` copies an array twice: so that nobody can change the tensor through the array, and because NumPy
 does not lay arrays out where TensorFlow wants them. And memory that is fresh costs more than the copy
-(docs/design/decisions.md, 25).
+(docs/design/decisions.md, 26).
 
 ```python
 copies = Copies()

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from engine import Trainer
+from engine.block import Block
 from engine.callbacks import Timer
 from tests.bench.loops import FIT, TRAINER
 from tests.bench.models import compiled, dropout
@@ -72,7 +73,39 @@ class Blocks(Timer):
     def __init__(self) -> None:
         super().__init__(verbose=0)
         self.steps_secs: list[float] = []
-        self._blocks: dict[int, tuple[int, float]] = {}  # its steps, and the seconds of all blocks up to its end
+        self._blocks: list[tuple[int, float]] = []  # its steps, and the seconds of all blocks up to its end
+        self._before_secs = 0.0
+
+    def on_train_block_end(self, block: Block) -> None:
+        """Counts the steps of the block that has just been run."""
+        self._blocks.append((len(block), self.timings.seconds["train steps"]))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Notes how long the batches took."""
+        self.steps_secs.append(self._last_secs - self._first_secs)
+
+    def _begin_batch(self, batch: int, logs: Any = None) -> None:
+        if batch == 0:
+            self._first_secs = time.perf_counter()
+
+    def _end_batch(self, batch: int, logs: Any = None) -> None:
+        self._last_secs = time.perf_counter()
+
+
+class Blocks(Timer):
+    """How long the steps of each epoch took in a Trainer, by its blocks.
+
+    The first block of an epoch counts at the speed of the others: what it waits for besides, such as an iterator that
+    is opened, is no part of a step.
+
+    Attributes:
+        steps_secs: Of each epoch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(verbose=0)
+        self.steps_secs: list[float] = []
+        self._blocks: list[tuple[int, float]] = []  # its steps, and the seconds of all blocks up to its end
         self._before_secs = 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -83,12 +116,12 @@ class Blocks(Timer):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds up what has come in this epoch."""
-        (first, first_end), *others = self._blocks.values()
+        (first, first_end), *others = self._blocks
         (_, end) = others[-1] if others else (first, first_end)
         steps = sum(number for number, _ in others)
         secs = (end - first_end) * (first + steps) / steps if others else end - self._before_secs
         self.steps_secs.append(secs)
-        self._blocks, self._before_secs = {}, end
+        self._blocks, self._before_secs = [], end
 
 
 @attrs.frozen
