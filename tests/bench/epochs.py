@@ -81,40 +81,6 @@ class Blocks(Timer):
         self._blocks.append((len(block), self.timings.seconds["train steps"]))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Notes how long the batches took."""
-        self.steps_secs.append(self._last_secs - self._first_secs)
-
-    def _begin_batch(self, batch: int, logs: Any = None) -> None:
-        if batch == 0:
-            self._first_secs = time.perf_counter()
-
-    def _end_batch(self, batch: int, logs: Any = None) -> None:
-        self._last_secs = time.perf_counter()
-
-
-class Blocks(Timer):
-    """How long the steps of each epoch took in a Trainer, by its blocks.
-
-    The first block of an epoch counts at the speed of the others: what it waits for besides, such as an iterator that
-    is opened, is no part of a step.
-
-    Attributes:
-        steps_secs: Of each epoch.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(verbose=0)
-        self.steps_secs: list[float] = []
-        self._blocks: list[tuple[int, float]] = []  # its steps, and the seconds of all blocks up to its end
-        self._before_secs = 0.0
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts a step of the block that has just been run."""
-        number = self.timings.calls["train steps"]
-        steps, _ = self._blocks.get(number, (0, 0.0))
-        self._blocks[number] = steps + 1, self.timings.seconds["train steps"]
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds up what has come in this epoch."""
         (first, first_end), *others = self._blocks
         (_, end) = others[-1] if others else (first, first_end)
