@@ -115,11 +115,16 @@ class Loops:
 
     @property
     def execution(self) -> Execution:
-        """How steps are executed: as chosen, else as the Trainer was told, else as the model was compiled."""
-        if self.chosen is not None:
-            return self.chosen
+        """How steps are executed: as chosen, else as the Trainer was told, else as the model was compiled.
+
+        Steps that run eagerly, or on several replicas, XLA compiles none of.
+        """
         jit_compile = self.task.model.jit_compile if self.jit_compile is None else self.jit_compile
-        return Execution(xla=Xla.STEP if jit_compile else Xla.OFF)
+        asked = Execution(xla=Xla.STEP if jit_compile else Xla.OFF)
+        execution = asked if self.chosen is None else self.chosen
+        is_eager = self.task.model.run_eagerly or self.run_eagerly
+        can_compile = self.strategy.num_replicas_in_sync == 1 and not is_eager
+        return execution if can_compile else attrs.evolve(execution, xla=Xla.OFF)
 
     def _arguments(self) -> dict[str, Any]:
         """What every loop is made with."""
