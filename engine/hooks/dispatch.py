@@ -32,11 +32,13 @@ class Hooks:
         callbacks: In the order in which they are called.
         model: What they see as their model.
         timings: Where the time that each of them takes is written down.
+        raised_in: The callback whose hook has raised last; None: none has.
     """
 
     callbacks: list[Any]
     model: keras.Model
     timings: Timings = attrs.field(factory=Timings)
+    raised_in: Any = attrs.field(init=False, default=None)
     _told_of: BaseException | None = attrs.field(init=False, default=None)
     _spent: dict[int, Spent] = attrs.field(init=False, factory=dict)
 
@@ -223,6 +225,7 @@ class Hooks:
                 begin = now
         except BaseException as error:
             self._spent[id(callback)].add(perf_counter() - begin, num_blocks)
+            self.raised_in = callback
             error.add_note(f"Raised in {hook} of the callback {type(callback).__name__}.")
             raise
 

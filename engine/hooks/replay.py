@@ -40,10 +40,11 @@ class Replay:
     phase: Literal["train", "test"]
     block: Block
     _done: int = attrs.field(init=False, default=0)  # steps whose hooks have all been called
+    _is_ending: bool = attrs.field(init=False, default=False)  # whether a step's end is being told, but the last one's
     _untold: deque[Listener] = attrs.field(init=False, factory=deque)  # of the block
 
     def run(self, *, begun: bool) -> None:
-        """Tells everybody; if a hook raises, those that take blocks still get the steps before that.
+        """Tells everybody; if a hook raises, those that take blocks still get the steps up to that.
 
         Args:
             begun: Whether `on_*_batch_begin` has been called already.
@@ -69,7 +70,9 @@ class Replay:
                 self._stand(callback, step.step, step.samples, step.fault)
                 callback.step_logs = step.step_logs
             if self._done < len(self.block) - 1:
+                self._is_ending = True
                 self.hooks.tell(end, ends, step.batch, logs=step.logs)
+                self._is_ending = False
                 self._done += 1
         return step
 
@@ -85,14 +88,23 @@ class Replay:
         self.hooks.tell(f"on_{self.phase}_block_end", [listener], block)
 
     def _tell_rest(self) -> list[BaseException]:
-        """Tells of the steps before an error, whatever the others do; returns the errors of that."""
+        """Tells of the steps before an error, whatever the others do; returns the errors of that.
+
+        Who stands in the list before the callback that raised it has been told of its step too, as in Keras.
+        """
         errors: list[BaseException] = []
-        for listener in self._untold if self._done else ():
+        for listener in self._untold:
+            steps = self._done + (self._is_ending and self._comes_before_error(listener[0]))
             try:
-                self._tell_block(listener, self.block.first(self._done))
+                if steps:
+                    self._tell_block(listener, self.block.first(steps))
             except BaseException as error:  # as in `Hooks.each`
                 errors.append(error)
         return errors
+
+    def _comes_before_error(self, callback: Callback) -> bool:
+        places = {id(own): place for place, own in enumerate(self.hooks.callbacks)}
+        return places[id(callback)] < places[id(self.hooks.raised_in)]
 
     def _stand(self, callback: Callback, step: int, samples: int, fault: str | None) -> None:
         """Says in which step of the fit a callback is called; within an evaluation, that is the last one before it."""
