@@ -89,10 +89,10 @@ class Assembly:
 
     def tuning(self, sources: Callable[[Execution], Source], *, rounds: int) -> Tuning:
         """Measures every way to execute the steps that is worth trying, and keeps the fastest for all that follows."""
-        before, model = self.loops.chosen, self.task.model
-        if self.loops.run_eagerly or model.run_eagerly:
+        before = self.loops.chosen
+        if self.loops.is_eager:
             raise ConfigError("tune measures what is compiled, but steps run eagerly here. Leave run_eagerly out.")
-        hooks = Hooks.of(None, model=model, params={}, timings=Timings())
+        hooks = Hooks.of(None, model=self.task.model, params={}, timings=Timings())
 
         def reader(execution: Execution) -> Reader:
             return Reader(sources(execution), self.loops.strategy)
@@ -104,7 +104,7 @@ class Assembly:
         source = sources(Execution())
         if (reason := why_not(source)) is not None:
             raise ConfigError(reason)
-        executions = worth_trying(source, can_compile=self.loops.strategy.num_replicas_in_sync == 1)
+        executions = worth_trying(source, can_compile=self.loops.allows_xla)
         try:
             with self.transaction():
                 tuning = measure(reader, training, executions, rounds=rounds)

@@ -72,9 +72,8 @@ class Loops:
         """
         if self.task.updates.accumulate == 1:
             return {}
-        eager = self._arguments()["run_eagerly"]
         with self.strategy.scope():
-            pairs = self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=eager))()
+            pairs = self._keep("flush", lambda: compiled(lambda: self.task.updates.flush(), eager=self.is_eager))()
         return {name: (float(norm), float(weight)) for name, (norm, weight) in pairs.items()}  # waits for the device
 
     def _train_step(self, batch: Any) -> StepValues:
@@ -122,15 +121,23 @@ class Loops:
         jit_compile = self.task.model.jit_compile if self.jit_compile is None else self.jit_compile
         asked = Execution(xla=Xla.STEP if jit_compile else Xla.OFF)
         execution = asked if self.chosen is None else self.chosen
-        is_eager = self.task.model.run_eagerly or self.run_eagerly
-        can_compile = self.strategy.num_replicas_in_sync == 1 and not is_eager
+        can_compile = self.allows_xla and not self.is_eager
         return execution if can_compile else attrs.evolve(execution, xla=Xla.OFF)
+
+    @property
+    def is_eager(self) -> bool:
+        """Whether steps run as plain Python: because the Trainer was told so, or the model was compiled so."""
+        return bool(self.task.model.run_eagerly or self.run_eagerly)
+
+    @property
+    def allows_xla(self) -> bool:
+        """Whether XLA may be asked: it cannot compile the sums over several replicas."""
+        return bool(self.strategy.num_replicas_in_sync == 1)
 
     def _arguments(self) -> dict[str, Any]:
         """What every loop is made with."""
-        run_eagerly = self.task.model.run_eagerly or self.run_eagerly
         jit_compile = self.execution.xla is Xla.STEP
-        return {"strategy": self.strategy, "jit_compile": jit_compile, "run_eagerly": run_eagerly}
+        return {"strategy": self.strategy, "jit_compile": jit_compile, "run_eagerly": self.is_eager}
 
 
 def _change(before: Sequence[Any], now: Sequence[Any]) -> str:

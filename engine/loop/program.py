@@ -75,13 +75,13 @@ def _repeat_gathered(
 ) -> list[tf.TensorArray]:
     """Of arrays, or of a batch in hand, which there is always one more of."""
     following = pull(cursor, tf.constant(0, tf.int64)) if looks_ahead else None
-    leaves = [leaf for leaf in keras.tree.flatten(following) if leaf is not None]
+    leaves = _leaves(following)
 
     def advance(done: tf.Tensor, _: tf.Tensor, arrays: list[tf.TensorArray], leaves: list[Any]) -> Any:
         index = tf.cast(done, tf.int64)
         if leaves:
             batch = _in_place(following, leaves)
-            leaves = [leaf for leaf in keras.tree.flatten(pull(cursor, index + 1)) if leaf is not None]
+            leaves = _leaves(pull(cursor, index + 1))
         else:
             batch = pull(cursor, index)
         return *_step(run, batch, done, arrays), leaves
@@ -131,6 +131,11 @@ def _step(run: Run, batch: Batch, done: tf.Tensor, arrays: list[tf.TensorArray])
     return done + 1, goes_on, [array.write(done, value) for array, value in zip(arrays, values, strict=True)]
 
 
+def _leaves(batch: Batch) -> list[Any]:
+    """Those that are not None."""
+    return [leaf for leaf in keras.tree.flatten(batch) if leaf is not None]
+
+
 def _in_place(batch: Batch, leaves: list[Any]) -> Batch:
     """The structure of a batch, with other tensors; what is None stays None."""
     own = iter(leaves)
@@ -158,4 +163,4 @@ def compiled(function: Callable[..., Any], *, eager: bool, jit_compile: bool = F
 
 def batch_size(batch: Batch) -> tf.Tensor:
     """Samples in a batch, int32: the length of its first leaf that is not None."""
-    return tf.shape(next(leaf for leaf in keras.tree.flatten(batch) if leaf is not None))[0]
+    return tf.shape(_leaves(batch)[0])[0]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine import Checkpointer, ConfigError, Trainer
 from engine.callbacks import LearningRateScheduler, LossHistory, TerminateOnNaN
 from engine.execution import Execution, Xla
-from engine.tuning import Measured, Tuning
+from engine.tuning import Measured, Tuning, _best
 
 WAYS = [Execution(), Execution(xla=Xla.STEP), Execution(xla=Xla.BLOCK), Execution(streams=True)]
 
@@ -85,8 +85,6 @@ def seconds(low=1e-6, high=10.0):
 @given(st.lists(seconds(), min_size=4, max_size=4))
 def test_only_what_is_clearly_faster_takes_the_place_of_the_graph(found):
     """By more than 3 %: less may be chance."""
-    from engine.tuning import _best
-
     measured = {way: Measured(execution=way, step_secs=secs) for way, secs in zip(WAYS, found, strict=True)}
     best = _best(measured)
 
