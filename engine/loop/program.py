@@ -1,6 +1,6 @@
 """Batch after batch in one graph: the part that every compiled loop shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
@@ -28,22 +28,34 @@ class Program:
         self._function = compiled(function, eager=run_eagerly, jit_compile=jit_compile)
         self._strategy = strategy
         self._is_traceable = not run_eagerly
+        self._graphs: dict[Hashable, Callable[..., Any]] = {}
 
     @property
     def num_traces(self) -> int:
         """How many graphs it has made."""
         return self._function.experimental_get_tracing_count() if self._is_traceable else 0  # type: ignore[attr-defined]
 
-    def trace(self, pull: Pull, signature: Any, *others: tf.TensorSpec) -> None:
+    def trace(self, pull: Pull, signature: Any, *others: tf.TensorSpec | None) -> None:
         """Makes the one graph that every cursor of this signature will use, whatever the number of steps."""
         if self._is_traceable:
             with self._strategy.scope():
                 self._function.get_concrete_function(pull, signature, tf.TensorSpec((), tf.int32), *others)  # type: ignore[attr-defined]
 
-    def run(self, pull: Pull, cursor: Any, steps: int, *others: tf.Tensor) -> Any:
+    def run(self, pull: Pull, cursor: Any, steps: int, *others: tf.Tensor | None) -> Any:
         """Runs up to `steps` steps."""
+        arguments = pull, cursor, tf.constant(steps, tf.int32), *others
         with self._strategy.scope():
-            return self._function(pull, cursor, tf.constant(steps, tf.int32), *others)
+            return self._graph(*arguments)(*arguments)
+
+    def _graph(self, pull: Pull, cursor: Any, *others: Any) -> Callable[..., Any]:
+        """The graph for cursors like this one; `tf.function` takes longer to find it (docs/design/decisions.md, 29)."""
+        if not self._is_traceable:
+            return self._function
+        leaves = keras.tree.flatten_with_path(cursor)
+        kind = pull, *((path, None if leaf is None else tf.type_spec_from_value(leaf)) for path, leaf in leaves)
+        if kind not in self._graphs:
+            self._graphs[kind] = self._function.get_concrete_function(pull, cursor, *others)  # type: ignore[attr-defined]
+        return self._graphs[kind]
 
 
 def repeat(

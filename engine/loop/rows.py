@@ -96,11 +96,11 @@ class Loop:
 
     def trace(self, pull: Pull, signature: Any) -> None:
         """Traces the loop before the first step, for every cursor that fits `signature`."""
-        self._many.trace(pull, signature, *self._schedule_spec(None))
+        self._many.trace(pull, signature, self._schedule_spec(None))
 
     def trace_fused(self, pull: Pull, signature: Any) -> None:
         """The same for batches that are alike; called behind `trace`. XLA compiles it when it first runs."""
-        self._fused.trace(pull, signature, *self._schedule_spec(MOST_FUSED_STEPS))
+        self._fused.trace(pull, signature, self._schedule_spec(MOST_FUSED_STEPS))
 
     def run(self, pull: Pull, cursor: Any, steps: int, schedule: NDArray[np.float64] | None = None) -> Rows:
         """Runs up to `steps` steps, fewer where the data ends or a guard halts them.
@@ -111,18 +111,18 @@ class Loop:
             steps: How many at most.
             schedule: The value of each scheduled variable for each step, (steps, variables).
         """
-        others = [] if schedule is None else [tf.constant(schedule)]
-        packed = self._many.run(pull, cursor, steps, *others).numpy()  # waits for the device
+        entries = None if schedule is None else tf.constant(schedule)
+        packed = self._many.run(pull, cursor, steps, entries).numpy()  # waits for the device
         if not self._is_timed(cursor):
             return self._rows(packed)
         return attrs.evolve(self._rows(packed[:-1]), waited_secs=float(packed[-1, 0]))
 
     def run_fused(self, pull: Pull, cursor: Any, steps: int, schedule: NDArray[np.float64] | None = None) -> Rows:
         """The same for batches that are alike, at most `MOST_FUSED_STEPS` of them."""
-        others = []
+        entries = None
         if schedule is not None:  # of another length, XLA would compile it anew
-            others = [tf.constant(np.pad(schedule, [(0, MOST_FUSED_STEPS - len(schedule)), (0, 0)]))]
-        packed = self._fused.run(pull, cursor, steps, *others).numpy()  # waits for the device
+            entries = tf.constant(np.pad(schedule, [(0, MOST_FUSED_STEPS - len(schedule)), (0, 0)]))
+        packed = self._fused.run(pull, cursor, steps, entries).numpy()  # waits for the device
         return self._rows(packed[: np.count_nonzero(packed[:, 0])])  # no step has 0 samples
 
     def _rows(self, packed: NDArray[Any]) -> Rows:
@@ -145,7 +145,7 @@ class Loop:
         empty = np.zeros((0, sum(self.columns.widths)))
         return Rows(self.columns, np.zeros(0, np.int64), empty, empty, [])
 
-    def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
+    def _run_many(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None) -> tf.Tensor:
         spec = tf.TensorSpec([None], row_dtype())
         run = functools.partial(self._run_scheduled, schedule)
         (rows,), waited = repeat(pull, cursor, steps, run, [growing(spec)], is_timed=self._is_timed(cursor))
@@ -158,7 +158,7 @@ class Loop:
     def _is_timed(self, cursor: Any) -> bool:
         return self.times_data and is_awaited(cursor)
 
-    def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None = None) -> tf.Tensor:
+    def _run_fused(self, pull: Pull, cursor: Any, steps: tf.Tensor, schedule: tf.Tensor | None) -> tf.Tensor:
         empty = tf.TensorArray(row_dtype(), size=MOST_FUSED_STEPS, element_shape=[self._row_width])
         run = functools.partial(self._run_scheduled, schedule)
         (rows,), _ = repeat(pull, cursor, steps, run, [empty], looks_ahead=False)
@@ -174,8 +174,8 @@ class Loop:
         halts = self.guard is not None and self.guard.halts
         return [row], tf.equal(row[-1], 0) if halts else tf.constant(True)
 
-    def _schedule_spec(self, steps: int | None) -> list[tf.TensorSpec]:
-        return [tf.TensorSpec([steps, len(self.scheduled)], tf.float64)] if self.scheduled else []
+    def _schedule_spec(self, steps: int | None) -> tf.TensorSpec | None:
+        return tf.TensorSpec([steps, len(self.scheduled)], tf.float64) if self.scheduled else None
 
     @property
     def _width(self) -> int:

@@ -98,7 +98,7 @@ def test_arrays_are_not_waited_for_and_nobody_looks_at_the_clock():
     for opened in (source, dataset):
         walk, loop = opened.open(0), Loop(Steps(), times_data=True)
         graphs.append(tf.function(loop._run_many, autograph=False).get_concrete_function(
-            walk.pull, walk.signature(), tf.TensorSpec((), tf.int32)
+            walk.pull, walk.signature(), tf.TensorSpec((), tf.int32), None
         ).graph)  # fmt: skip
     rows, _ = run(arrays())
 
