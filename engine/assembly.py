@@ -66,28 +66,26 @@ class Assembly:
         self.cover()
         return phase
 
-    def source(
-        self, opened: Callable[[Execution], Source], directory: RunDirectory | None, *, announces: bool
-    ) -> Source:
+    def source(self, open_data: Callable[..., Source], directory: RunDirectory | None, *, announces: bool) -> Source:
         """The data of a fit, and with it how steps are executed: as in the run that goes on here, or as measured now.
 
         Args:
-            opened: Opens the data.
+            open_data: Opens the data; called with `streams`, whether arrays are read batch by batch.
             directory: Where the fit is saved, and what it goes on from.
             announces: Whether what was measured is printed.
         """
         if directory is not None and directory.found is not None:
             self.loops.chosen = directory.record(directory.found).execution
         elif self.jit_compile == "auto" and self.loops.chosen is None and not self._transactions:
-            if (reason := why_not(opened(self.loops.execution))) is not None:
+            if (reason := why_not(open_data(streams=self.loops.execution.streams))) is not None:
                 warnings.warn(f"jit_compile='auto' has no effect: steps run as a graph. {reason}", stacklevel=3)
             else:
-                tuning = self.tuning(opened, rounds=5)
+                tuning = self.tuning(open_data, rounds=5)
                 if announces:
                     print(tuning, flush=True)
-        return opened(self.loops.execution)
+        return open_data(streams=self.loops.execution.streams)
 
-    def tuning(self, sources: Callable[[Execution], Source], *, rounds: int) -> Tuning:
+    def tuning(self, open_data: Callable[..., Source], *, rounds: int) -> Tuning:
         """Measures every way to execute the steps that is worth trying, and keeps the fastest for all that follows."""
         before = self.loops.chosen
         if self.loops.is_eager:
@@ -95,13 +93,13 @@ class Assembly:
         hooks = Hooks.of(None, model=self.task.model, params={}, timings=Timings())
 
         def reader(execution: Execution) -> Reader:
-            return Reader(sources(execution), self.loops.strategy)
+            return Reader(open_data(streams=execution.streams), self.loops.strategy)
 
         def training(execution: Execution, reader: Reader) -> Phase:
             self.loops.chosen = execution
             return self.training(reader, hooks)
 
-        source = sources(Execution())
+        source = open_data(streams=False)
         if (reason := why_not(source)) is not None:
             raise ConfigError(reason)
         executions = worth_trying(source, can_compile=self.loops.allows_xla)

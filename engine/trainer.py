@@ -20,7 +20,8 @@ scores = trainer.evaluate(x_test, y_test)
 ```
 """
 
-from collections.abc import Callable, Collection, Iterator
+import functools
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -50,9 +51,8 @@ from engine.cadence import Every, Plan, cadence_of
 from engine.callbacks.monitor import score_of
 from engine.callbacks.progress_bar import ProgressBar
 from engine.checkpoint import Checkpointer
-from engine.data import ClassWeight, Pipelines, Reader, Source, open_source, split_tail
+from engine.data import ClassWeight, Pipelines, Reader, open_source, split_tail
 from engine.errors import ConfigError
-from engine.execution import Execution
 from engine.fitting import Fit
 from engine.hooks import Hooks, has_bar, leaves_no_trace
 from engine.loops import Loops
@@ -257,7 +257,8 @@ class Trainer:
             if validation_split and validation_data is None:
                 (x, y, sample_weight), validation_data = split_tail(x, y, sample_weight, validation_split)
             seed = self._draw_seed() if directory is None else directory.seed(self._seed, self._draw_seed())
-            opened = self._opener(
+            open_data = functools.partial(
+                open_source,
                 x,
                 y,
                 sample_weight,
@@ -266,8 +267,10 @@ class Trainer:
                 shuffle=shuffle,
                 seed=seed,
                 class_weight=class_weight,
+                are_class_numbers=losses.takes_class_numbers(self.model.loss),
+                pipelines=self._pipelines,
             )
-            source = self._assembly.source(opened, directory, announces=is_verbose(verbose))
+            source = self._assembly.source(open_data, directory, announces=is_verbose(verbose))
             check_shares(source, self._strategy)
             warn_of_pixels(source.spec, self.model)
             steps = steps_of(source, steps_per_epoch, "steps_per_epoch")
@@ -430,17 +433,19 @@ class Trainer:
         """
         if self._fits:
             raise ConfigError("tune was called while fit is running, whose steps must all run alike. Call it before.")
-        opened = self._opener(
+        open_data = functools.partial(
+            open_source,
             x,
             y,
             sample_weight,
             batch_size=batch_size,
-            steps=None,
             shuffle=shuffle,
             seed=0,  # one that was drawn would leave a trace
             class_weight=class_weight,
+            are_class_numbers=losses.takes_class_numbers(self.model.loss),
+            pipelines=self._pipelines,
         )
-        tuning = self._assembly.tuning(opened, rounds=at_least(1, "rounds", rounds))
+        tuning = self._assembly.tuning(open_data, rounds=at_least(1, "rounds", rounds))
         if is_verbose(verbose):
             print(tuning, flush=True)
         return tuning
@@ -516,37 +521,6 @@ class Trainer:
             variables=self._task.variables,
             timings=timings,
         )
-
-    def _opener(
-        self,
-        x: Any,
-        y: Any,
-        sample_weight: Any,
-        *,
-        batch_size: int | None,
-        steps: int | None,
-        shuffle: bool | str,
-        seed: int,
-        class_weight: ClassWeight | None,
-    ) -> Callable[[Execution], Source]:
-        """What opens the data to train on, as steps are executed."""
-
-        def opened(execution: Execution) -> Source:
-            return open_source(
-                x,
-                y,
-                sample_weight,
-                batch_size=batch_size,
-                steps=steps,
-                shuffle=shuffle,
-                seed=seed,
-                class_weight=class_weight,
-                are_class_numbers=losses.takes_class_numbers(self.model.loss),
-                pipelines=self._pipelines,
-                streams=execution.streams,
-            )
-
-        return opened
 
     def _draw_seed(self) -> int:
         return int(np.random.randint(1 << 31)) if self._seed is None else self._seed
