@@ -23,6 +23,7 @@ from engine.errors import (
     StepError,
 )
 from engine.hooks import Callback
+from engine.importing import IMPORT
 from engine.proof import prove_resume
 from engine.report import Report
 from engine.supervised import Supervised
@@ -51,3 +52,5 @@ __all__ = [
     "prove_resume",
     "replicas",
 ]
+
+IMPORT.end()

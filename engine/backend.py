@@ -3,6 +3,7 @@
 import os
 
 from engine.errors import BackendError
+from engine.importing import IMPORT
 
 _ADVICE = (
     "engine trains through tf.function and tf.distribute and needs Keras on TensorFlow. Set the environment "
@@ -15,6 +16,8 @@ if _wanted != "tensorflow":
     raise BackendError(f"KERAS_BACKEND is {_wanted!r}. {_ADVICE}")
 
 import keras  # noqa: E402  (after the check above)
+
+IMPORT.note_keras()
 
 if keras.backend.backend() != "tensorflow":  # named in Keras's own configuration file
     raise BackendError(f"Keras runs on the backend {keras.backend.backend()!r}. {_ADVICE}")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from engine.importing import IMPORT
 from engine.timings import Timings
 from engine.traces import Trace
 
@@ -178,12 +179,16 @@ class Report:
         evaluate: The last `evaluate`.
         predict: The last `predict`.
         traces: Of every step that was traced since the Trainer was made, each with its reason.
+        import_secs: Of `import engine`, in this process.
+        keras_secs: How much of that Keras and TensorFlow took; next to nothing if they were imported before.
     """
 
     fit: RunReport | None
     evaluate: RunReport | None
     predict: RunReport | None
     traces: tuple[Trace, ...]
+    import_secs: float
+    keras_secs: float
 
     def __str__(self) -> str:
         """The tables of all that was called, and the traces."""
@@ -191,7 +196,9 @@ class Report:
         if not runs:
             return "Nothing was run yet: call fit, evaluate or predict."
         lines = [f"  {trace.phase:<8} {_shown(trace.seconds):>8}  {trace.reason}" for trace in self.traces]
-        return "\n\n".join([*runs, "\n".join([f"{_counted(len(lines), 'trace')} since the Trainer was made", *lines])])
+        traces = "\n".join([f"{_counted(len(lines), 'trace')} since the Trainer was made", *lines])
+        imports = f"import engine: {self.import_secs:.2f} s, of that Keras and TensorFlow {self.keras_secs:.2f} s"
+        return "\n\n".join([*runs, traces, imports])
 
 
 @attrs.define(eq=False)
@@ -217,7 +224,7 @@ class Reports:
     def report(self, traces: list[Trace]) -> Report:
         """Of the last calls, and these traces."""
         runs = {kind: RunReport.of(kind, self._last[kind]) if kind in self._last else None for kind in _STEPS}
-        return Report(**runs, traces=tuple(traces))
+        return Report(**runs, traces=tuple(traces), import_secs=IMPORT.whole_secs, keras_secs=IMPORT.keras_secs)
 
 
 def _shown(seconds: float | None) -> str:

@@ -24,6 +24,7 @@ ROOMS = {
         "replicas",
         "optimizers",
         "execution",
+        "importing",
     },
     1: {
         "losses",

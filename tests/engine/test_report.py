@@ -12,7 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Callback, Checkpointer, Every, Report, Trainer
+from engine import Callback, Checkpointer, Every, Trainer
 from engine.callbacks import LossHistory
 from engine.report import Blocks
 from tests.helpers import Recorder, perceptron, samples
@@ -91,8 +91,17 @@ def trainer():
 def test_before_anything_was_run_the_report_is_empty():
     report = Trainer(perceptron()).report()
 
-    assert Report(fit=None, evaluate=None, predict=None, traces=()) == report
+    assert (None, None, None, ()) == (report.fit, report.evaluate, report.predict, report.traces)
     assert "Nothing was run yet: call fit, evaluate or predict." == str(report)
+
+
+def test_the_import_is_in_it_and_how_much_of_that_is_of_keras(trainer):
+    trainer.fit(X, Y, **FIT)
+    report = trainer.report()
+
+    assert 0 < report.keras_secs < report.import_secs
+    assert report == trainer.report()  # nothing goes on counting
+    assert re.search(r"\nimport engine: \d+\.\d\d s, of that Keras and TensorFlow \d+\.\d\d s$", str(report))
 
 
 @settings(max_examples=8, deadline=None)
