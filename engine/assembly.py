@@ -12,7 +12,7 @@ from engine.caveats import warn_of_caveats
 from engine.columns import Logs
 from engine.data import Reader, Source
 from engine.description import described
-from engine.errors import ConfigError
+from engine.errors import CheckpointError, ConfigError
 from engine.evaluation import Evaluation
 from engine.execution import Execution
 from engine.hooks import Hooks
@@ -66,17 +66,26 @@ class Assembly:
         self.cover()
         return phase
 
-    def source(self, open_data: Callable[..., Source], directory: RunDirectory | None, *, announces: bool) -> Source:
-        """The data of a fit, and with it how steps are executed: as in the run that goes on here, or as measured now.
+    @contextmanager
+    def executing_as_in(self, directory: RunDirectory | None) -> Iterator[None]:
+        """Has steps executed as in the run that goes on here; should that turn out to be another run, as before."""
+        before = self.loops.chosen
+        if directory is not None and directory.found is not None:
+            self.loops.chosen = directory.record(directory.found).execution
+        try:
+            yield
+        except CheckpointError:
+            self.loops.chosen = before
+            raise
+
+    def source(self, open_data: Callable[..., Source], *, announces: bool) -> Source:
+        """The data of a fit; with `jit_compile="auto"`, how steps are executed is measured on it, if nobody has yet.
 
         Args:
             open_data: Opens the data; called with `streams`, whether arrays are read batch by batch.
-            directory: Where the fit is saved, and what it goes on from.
             announces: Whether what was measured is printed.
         """
-        if directory is not None and directory.found is not None:
-            self.loops.chosen = directory.record(directory.found).execution
-        elif self.jit_compile == "auto" and self.loops.chosen is None and not self._transactions:
+        if self.jit_compile == "auto" and self.loops.chosen is None and not self._transactions:
             if (reason := why_not(open_data(streams=self.loops.execution.streams))) is not None:
                 warnings.warn(f"jit_compile='auto' has no effect: steps run as a graph. {reason}", stacklevel=3)
             else:

@@ -252,6 +252,7 @@ class Trainer:
             self._only_fit(is_search=is_search),
             self._reports.observe("fit") as timings,
             RunDirectory.open(checkpoints, plan, resume=resume) as directory,
+            self._assembly.executing_as_in(directory),
             self.transaction() if is_search else nullcontext(),
         ):
             if validation_split and validation_data is None:
@@ -270,7 +271,7 @@ class Trainer:
                 are_class_numbers=losses.takes_class_numbers(self.model.loss),
                 pipelines=self._pipelines,
             )
-            source = self._assembly.source(open_data, directory, announces=is_verbose(verbose))
+            source = self._assembly.source(open_data, announces=is_verbose(verbose))
             check_shares(source, self._strategy)
             warn_of_pixels(source.spec, self.model)
             steps = steps_of(source, steps_per_epoch, "steps_per_epoch")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import Checkpointer, ConfigError, Trainer
+from engine import Checkpointer, CheckpointError, ConfigError, Trainer
 from engine.callbacks import LearningRateScheduler, LossHistory, TerminateOnNaN
 from engine.execution import Execution, Xla
 from engine.tuning import Measured, Tuning, _best
@@ -190,6 +190,16 @@ def test_a_resume_repeats_the_way_that_the_run_began_with(tmp_path, way):
     assert way == resumed._assembly.loops.execution
     for one, other in zip(whole, found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_the_way_of_another_run_is_not_taken_up(tmp_path):
+    """That it is another one turns out when the step is traced."""
+    trainer_of(WAYS[3], checkpoints=Checkpointer(tmp_path)).fit(*data(), batch_size=16, verbose=0)
+    other = Trainer(model(), seed=1, checkpoints=Checkpointer(tmp_path))
+    with pytest.raises(CheckpointError):
+        other.fit(*data(), batch_size=16, epochs=2, verbose=0, resume=True)
+
+    assert Execution() == other._assembly.loops.execution
 
 
 # The door.
