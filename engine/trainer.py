@@ -53,6 +53,7 @@ from engine.callbacks.progress_bar import ProgressBar
 from engine.checkpoint import Checkpointer
 from engine.data import ClassWeight, Pipelines, Reader, open_source, split_tail
 from engine.errors import ConfigError
+from engine.evaluation import Evaluation
 from engine.fitting import Fit
 from engine.hooks import Hooks, has_bar, leaves_no_trace
 from engine.loops import Loops
@@ -281,11 +282,8 @@ class Trainer:
                 train = self._assembly.training(reader, hooks)
                 evaluation = None
                 if validation_data is not None:
-                    validation_steps = capped_steps("validation_steps", validation_steps)
-                    validation = open_validation(
-                        validation_data, validation_batch_size or batch_size, validation_steps, self._pipelines
-                    )
-                    evaluation = self._assembly.evaluation(validation, hooks, validation_steps, "validation_steps")
+                    size = validation_batch_size or batch_size
+                    evaluation = self._validation(validation_data, hooks, batch_size=size, steps=validation_steps)
                 hooks.set_step_graph(train.loop.graph)
                 names = [*train.loop.columns.names, *(evaluation.log_names() if evaluation else ())]
                 if train.loop.columns.names:  # known as soon as the step is traced, but not where it runs eagerly
@@ -522,6 +520,11 @@ class Trainer:
             variables=self._task.variables,
             timings=timings,
         )
+
+    def _validation(self, data: Any, hooks: Hooks, *, batch_size: int | None, steps: int | None) -> Evaluation:
+        steps = capped_steps("validation_steps", steps)
+        source = open_validation(data, batch_size, steps, self._pipelines)
+        return self._assembly.evaluation(source, hooks, steps, "validation_steps")
 
     def _draw_seed(self) -> int:
         return int(np.random.randint(1 << 31)) if self._seed is None else self._seed
