@@ -5,6 +5,7 @@ an error, where it goes on from a checkpoint that lies behind; in the middle of 
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import tempfile
@@ -42,7 +43,6 @@ class CutsValidation(Cuts):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-CUTS = [("auto", 8, "signal"), (3, 14, "error")]  # in mid-epoch; behind the checkpoint at an epoch's end
 ORACLES: dict[str, Any] = {}
 
 
@@ -60,23 +60,28 @@ def oracle(name, directory):
     return ORACLES[name]
 
 
-def cut_and_resume(case, directory, *, steps, cut, resumed=None):
-    """Cuts a training and takes it up again with everything new, `resumed` if that is not as it was."""
-    every = Every(epochs=100) if cut.how == "signal" else Every(steps=4)
-    checkpoints = Checkpointer(directory / "checkpoints", every=every)
-    with contextlib.suppress(KeyboardInterrupt, Cut):
-        fit(case, directory / "cut", steps=steps, checkpoints=checkpoints, cut=cut)
-    make_old(directory / "cut")
-    return fit(resumed or case, directory / "cut", steps=steps, checkpoints=checkpoints, resume=True)
+def cut_and_resume(case, directory, *cuts, blocks=("auto", 3), resumed=None):
+    """Cuts a training again and again, each time with everything new, `resumed` in the end if that is not as it was."""
+    path, steps = directory / "cut", itertools.cycle(blocks)
+    checkpoints = Checkpointer(directory / "checkpoints", every=Every(steps=4))
+    for number, cut in enumerate(cuts):
+        with contextlib.suppress(KeyboardInterrupt, Cut):
+            fit(case, path, steps=next(steps), checkpoints=checkpoints, cut=cut, resume=number > 0)
+        make_old(path)
+    return fit(resumed or case, path, steps=next(steps), checkpoints=checkpoints, resume=True)
 
 
-@pytest.mark.parametrize(("steps", "step", "how"), CUTS)
 @pytest.mark.parametrize("name", CASES)
-def test_cut_and_taken_up_it_ends_as_one_that_was_never_stopped(name, steps, step, how, tmp_path):
-    expected = oracle(name, tmp_path)
-    given_, _ = cut_and_resume(CASES[name], tmp_path, steps=steps, cut=Cuts(step, how=how))
+def test_cut_and_taken_up_it_ends_as_one_that_was_never_stopped(name, tmp_path):
+    """By Ctrl-C, in the middle of a validation where there are any; then by an error, behind the last checkpoint.
 
-    assert_same(expected, given_)
+    So that it goes on in mid-epoch, and from an epoch's end.
+    """
+    is_validated = VALIDATED.items() <= CASES[name].fit.items()
+    cuts = (CutsValidation(7), Cuts(17, how="error")) if is_validated else (Cuts(9), Cuts(14, how="error"))
+    given_, _ = cut_and_resume(CASES[name], tmp_path, *cuts)
+
+    assert_same(oracle(name, tmp_path), given_)
 
 
 def several(path, order=range(7)):
@@ -96,14 +101,14 @@ def several(path, order=range(7)):
 
 
 @given(st.permutations(range(7)), st.integers(1, 17), st.sampled_from(["signal", "error"]))
-@examples(5)
+@examples(3, shrinks=False)
 def test_several_together_end_as_if_they_had_never_stopped_wherever_they_stand_now(order, step, how):
     case = Case(several, fit=VALIDATED)
     changed = Case(lambda path: several(path, order), fit=VALIDATED)
     with tempfile.TemporaryDirectory() as directory:
         if "several" not in ORACLES:
             ORACLES["several"] = fit(case, Path(directory) / "whole")
-        resumed = cut_and_resume(case, Path(directory), steps=1, cut=Cuts(step, how=how), resumed=changed)
+        resumed = cut_and_resume(case, Path(directory), Cuts(step, how=how), resumed=changed)
     (expected, _), (ended, those) = ORACLES["several"], resumed
     numbers = np.argsort(order)
 
@@ -117,18 +122,10 @@ def test_several_together_end_as_if_they_had_never_stopped_wherever_they_stand_n
     )
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if VALIDATED.items() <= case.fit.items()])
-def test_cut_in_a_validation_it_ends_as_one_that_was_never_stopped(name, tmp_path):
-    expected = oracle(name, tmp_path)
-    resumed, _ = cut_and_resume(CASES[name], tmp_path, steps=1, cut=CutsValidation(7))
-
-    assert_same(expected, resumed)
-
-
 def test_times_of_both_processes_are_counted(tmp_path):
     timers = []
     case = Case(lambda path: timers.append(Timer(verbose=0)) or timers[-1])
-    cut_and_resume(case, tmp_path, steps=1, cut=Cuts(8))
+    cut_and_resume(case, tmp_path, Cuts(8), blocks=[1])
     cut, resumed = timers
 
     assert 24 == resumed.timings.calls["train steps"]
@@ -137,13 +134,12 @@ def test_times_of_both_processes_are_counted(tmp_path):
     assert sum(resumed.timings.seconds.values()) <= resumed.whole_secs
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_a_search_is_neither_saved_nor_resumed(steps, tmp_path):
+def test_a_search_is_neither_saved_nor_resumed(tmp_path):
     """It ends as one of a Trainer that saves nothing."""
     rates = []
     for checkpoints in (None, Checkpointer(tmp_path)):
         keras.utils.set_random_seed(1)
-        trainer = Trainer(network(), steps_per_execution=steps, checkpoints=checkpoints, seed=1)
+        trainer = Trainer(network(), steps_per_execution=3, checkpoints=checkpoints, seed=1)
         rates.append(LearningRateFinder(1e-4, 1.0, 30).search(trainer.fit, X, Y))
 
     assert rates[0] == rates[1]

@@ -1,5 +1,6 @@
 """One training three ways: by Keras with its own callback, by Keras with ours in its place, by a Trainer with ours."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import attrs
 import keras
 
 from engine import Trainer
-from tests.helpers import assert_bit_equal, weights_of
+from tests.helpers import as_datasets, assert_bit_equal, weights_of
 from tests.oracle import assert_same_logs
 
 
@@ -30,6 +31,28 @@ def train(make: Callable[[], keras.Model], callback: Any, data: Any, *, by_train
     return Trained(model, fit(x, y, callbacks=[callback], **arguments).history, callback)
 
 
+@functools.cache
+def _made(make: Callable[[], keras.Model], by_trainer: bool) -> tuple[keras.Model, Callable[..., Any], list[Any]]:
+    """A model that is traced once for all trainings, its `fit`, and the values that it begins with."""
+    keras.utils.set_random_seed(4)
+    model = make()
+    model.optimizer.build(model.trainable_variables)
+    return model, Trainer(model).fit if by_trainer else model.fit, weights_of(model)
+
+
+def _train_anew(
+    make: Callable[[], keras.Model], callback: Any, data: Any, *, by_trainer: bool, **arguments: Any
+) -> Trained:
+    """What `train` does, with a model that is put back to where it began."""
+    model, fit, values = _made(make, by_trainer)
+    for variable, value in zip((*model.variables, *model.optimizer.variables), values, strict=True):
+        variable.assign(value)
+    keras.utils.set_random_seed(4)
+    arguments = {"x": data[0], "y": data[1], "batch_size": 8, "shuffle": False, "verbose": 0} | arguments
+    given = arguments if by_trainer else as_datasets(**arguments)
+    return Trained(model, fit(callbacks=[callback], **given).history, callback)
+
+
 def assert_same_three_ways(
     make: Callable[[], keras.Model],
     theirs: Callable[[], Any],
@@ -37,13 +60,19 @@ def assert_same_three_ways(
     data: Any,
     **arguments: Any,
 ) -> tuple[Trained, Trained, Trained]:
-    """Trains three ways: bit-equal variables, equal histories; returns Keras's training and both of ours."""
-    expected = train(make, theirs(), data, by_trainer=False, **arguments)
-    by_keras = train(make, ours(), data, by_trainer=False, **arguments)
-    by_trainer = train(make, ours(), data, by_trainer=True, **arguments)
+    """Trains three ways: bit-equal variables, equal histories; returns Keras's training and both of ours.
 
-    for given in (by_keras, by_trainer):
-        assert_bit_equal(weights_of(expected.model), weights_of(given.model))
-        assert_same_logs(expected.history, given.history)
+    Models are kept for the next test, so that `make` is best a function of the file, and the test `shares_models`.
+    """
+    ways, trainings = [(theirs, False), (ours, False), (ours, True)], []
+    for callback, by_trainer in ways:
+        trained = _train_anew(make, callback(), data, by_trainer=by_trainer, **arguments)
+        trainings.append((trained, weights_of(trained.model)))
+    (expected, weights), *given = trainings
+    (by_keras, _), (in_trainer, _) = given
+
+    for trained, own in given:
+        assert_bit_equal(weights, own)
+        assert_same_logs(expected.history, trained.history)
     assert expected.history == by_keras.history
-    return expected, by_keras, by_trainer
+    return expected, by_keras, in_trainer

@@ -43,6 +43,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.shares_models
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS.keys())
 def test_it_stops_and_restores_as_keras_does(arguments, capsys):
     printed = []
@@ -186,7 +187,7 @@ def through_json(state):
 
 
 @given(settings=settings(), losses=values())
-@examples(60)
+@examples(30)
 def test_hook_by_hook_it_is_keras(settings, losses):
     runs = []
     for kind in (keras.callbacks.EarlyStopping, EarlyStopping):
@@ -197,7 +198,7 @@ def test_hook_by_hook_it_is_keras(settings, losses):
 
 
 @given(settings=settings(), losses=values(), bad=st.sets(st.integers(1, 9)))
-@examples(40)
+@examples(25)
 def test_nan_counts_as_the_worst_value_there_is(settings, losses, bad):
     """Once there is a best value; Keras would make of NaN what it makes of the worst."""
     worst = -np.inf if settings.mode == "max" else np.inf
@@ -262,7 +263,7 @@ def test_the_optimizer_of_the_best_epoch_is_in_the_state_too():
     modes=st.tuples(*[st.sampled_from(["min", "max"])] * 2),
     baselines=st.tuples(*[st.none() | quarters(8)] * 2),
 )
-@examples(60)
+@examples(30)
 def test_several_monitors_wait_for_whichever_improved_last(pairs, patience, deltas, modes, baselines):
     """Its wait is the shortest of those of one Keras callback for each, and its best weights are the first's."""
     apart = [

@@ -41,6 +41,7 @@ ARGUMENTS = {
 }
 
 
+@pytest.mark.shares_models
 @pytest.mark.parametrize("make", [jumpy, jumpy_twice])
 @pytest.mark.parametrize("arguments", ARGUMENTS.values(), ids=ARGUMENTS.keys())
 def test_it_lowers_the_rate_as_keras_does(arguments, make, capsys):
