@@ -82,7 +82,7 @@ def finite(training, num_samples):
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # of outputs without a loss
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
-@examples(10)
+@examples(6)
 @given(data=st.data())
 def test_the_gradient_of_accumulated_steps_is_that_of_one_batch_of_all_their_samples(kind, data):
     """To 1e-6 of the largest entry, in float32, over all weights together; the judge is `model.fit`.
@@ -107,7 +107,7 @@ def test_the_gradient_of_accumulated_steps_is_that_of_one_batch_of_all_their_sam
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # of outputs without a loss
 @pytest.mark.parametrize("kind", ["sequential", "functional"])
 @pytest.mark.usefixtures("float64")
-@examples(3, shrinks=False)
+@examples(2, shrinks=False)
 @given(data=st.data())
 def test_epochs_of_accumulated_steps_train_as_epochs_of_larger_batches(kind, data):
     """By Adam, to 1e-6; in float64, for Adam divides by gradients that may be as small as rounding is."""
@@ -178,7 +178,6 @@ def assert_near(expected, given):
 WAYS = {
     "a step a block": {"steps_per_execution": 1},
     "blocks of three": {"steps_per_execution": 3},
-    "blocks as long as they like": {},
     "eagerly": {"run_eagerly": True},
     "by XLA": {"jit_compile": True},
 }
@@ -212,6 +211,7 @@ def test_an_embedding_learns_by_its_whole_gradient_where_fit_squares_it_in_parts
 
 
 def test_data_of_unknown_length_is_accumulated_to_its_end():
+    """In blocks as long as they like."""
     data = tf.data.Dataset.from_tensor_slices(rich_data()).filter(lambda *sample: True)
     model = rich(clipped_sgd({}))
     Trainer(model, accumulate=4).fit(data.batch(BATCH_SIZE), epochs=2, verbose=0)
@@ -331,13 +331,13 @@ def test_a_run_that_is_cut_between_two_updates_goes_on_with_what_was_added_up(tm
     assert_same(whole(), trained(tmp_path, resume=True))
 
 
-@pytest.mark.parametrize("max_steps", [2, 10])
-def test_a_run_that_max_steps_ended_between_two_updates_goes_on_as_if_it_had_not(tmp_path, max_steps):
+def test_a_run_that_max_steps_ended_between_two_updates_goes_on_as_if_it_had_not(tmp_path):
     """What an end in the middle of an epoch has updated with is taken back."""
-    first = trained(tmp_path, max_steps=max_steps)
+    firsts = [trained(tmp_path, max_steps=max_steps, resume=True) for max_steps in (2, 10)]
 
-    assert_same(first, trained(tmp_path, max_steps=max_steps, resume=True))
-    assert -(-max_steps // 4) == next(v for name, v in first["variables"].items() if "iteration" in name)
+    assert_same(firsts[1], trained(tmp_path, max_steps=10, resume=True))
+    for num_updates, first in zip((1, 3), firsts, strict=True):
+        assert num_updates == next(v for name, v in first["variables"].items() if "iteration" in name)
     assert_same(whole(), trained(tmp_path, resume=True))
 
 
