@@ -3,6 +3,7 @@
 Every batch tells which samples it holds: a sample's target is its number, and the loss is the target.
 """
 
+import functools
 import io
 import re
 import sys
@@ -46,10 +47,21 @@ def counting():
     return model
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3, 7, "auto"], ids=lambda steps: f"blocks of {steps}")
+@pytest.fixture(scope="module", params=[1, 3, 7, "auto"], ids=lambda steps: f"blocks of {steps}")
 def trainer(request):
     """One for all tests, so that steps are traced seldom; the model never changes, as its gradients are zero."""
     return Trainer(counting(), steps_per_execution=request.param)
+
+
+@functools.cache
+def in_keras():
+    """For the tests without a `trainer`, as this one."""
+    return counting()
+
+
+@functools.cache
+def of_any_blocks():
+    return Trainer(counting())
 
 
 class Acts(LossHistory):
@@ -139,7 +151,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("callback", [LossHistory, Acts])
+@pytest.mark.parametrize(
+    ("trainer", "callback"),
+    [(1, LossHistory), (3, LossHistory), (3, Acts), (7, LossHistory), ("auto", LossHistory)],
+    indirect=["trainer"],
+)
 def test_steps_samples_and_hooks_are_those_of_the_data(trainer, case, callback):
     """By the optimizer's count, by a metric that counts every update, by the hooks and by which samples they had."""
     make, arguments, epochs = CASES[case]
@@ -193,9 +209,9 @@ def test_without_a_batch_size_arrays_are_cut_into_the_steps_asked_for_as_in_kera
     """ceil(samples / steps) in a batch, which may make fewer batches; then both say so."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        expected = batches_of(counting().fit, steps_per_epoch=steps)
+        expected = batches_of(in_keras().fit, steps_per_epoch=steps)
     is_short = any("ran out of data" in str(warning.message) for warning in said)
-    trainer = Trainer(counting())
+    trainer = of_any_blocks()
 
     if is_short:
         with pytest.raises(ValueError, match=f"steps_per_epoch={steps}"):
@@ -206,9 +222,9 @@ def test_without_a_batch_size_arrays_are_cut_into_the_steps_asked_for_as_in_kera
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 1 / 3, 0.5, 0.97])
 def test_a_validation_split_takes_the_samples_that_keras_takes(share):
-    expected = batches_of(counting().fit, validation_split=share, batch_size=8)
+    expected = batches_of(in_keras().fit, validation_split=share, batch_size=8)
 
-    assert expected == batches_of(Trainer(counting()).fit, validation_split=share, batch_size=8)
+    assert expected == batches_of(of_any_blocks().fit, validation_split=share, batch_size=8)
 
 
 def test_an_epoch_that_the_data_cuts_short_is_said_and_the_next_begins_the_data_anew(trainer):
@@ -273,8 +289,8 @@ def test_whole_epochs_are_counted_as_in_keras(frequency):
     """But for the order of names in the logs: Keras leaves those from one metric together."""
     theirs, ours = Recorder(), Recorder()
     arguments = {"epochs": 4, "validation_data": dataset(), "validation_freq": frequency, "verbose": 0}
-    expected = counting().fit(dataset(), shuffle=False, callbacks=[theirs], **arguments).history
-    given = Trainer(counting()).fit(dataset(), callbacks=[ours], **arguments).history
+    expected = in_keras().fit(dataset(), shuffle=False, callbacks=[theirs], **arguments).history
+    given = of_any_blocks().fit(dataset(), callbacks=[ours], **arguments).history
 
     assert [call[:-1] for call in theirs.calls] == [call[:-1] for call in ours.calls]
     assert_same_logs(dict(sorted(expected.items())), dict(sorted(given.items())))
@@ -314,8 +330,7 @@ def test_the_caps_of_keras_config_hold(caps, arguments):
     """For training, validation, evaluation and prediction, as in Keras."""
     results = []
     for is_ours in (False, True):
-        model, hooks = counting(), Recorder()
-        trainer = Trainer(model) if is_ours else model
+        trainer, hooks = of_any_blocks() if is_ours else in_keras(), Recorder()
         trainer.fit(dataset().repeat(), callbacks=[hooks], validation_data=dataset(), verbose=0, **arguments)
         trainer.evaluate(dataset(), callbacks=[hooks], verbose=0)
         trainer.predict(dataset(), callbacks=[hooks], verbose=0)
@@ -329,7 +344,7 @@ def test_a_cap_is_said(caps):
         pytest.warns(UserWarning, match="^Limiting epochs to 2"),
         pytest.warns(UserWarning, match="steps_per_epoch to 3"),
     ):
-        Trainer(counting()).fit(dataset(), epochs=3, verbose=0)
+        of_any_blocks().fit(dataset(), epochs=3, verbose=0)
 
 
 class Terminal(io.StringIO):
@@ -348,7 +363,7 @@ def test_what_is_said_goes_where_it_was_asked_for(verbose, is_terminal, capsys, 
     """Lines to the output; bars to the error output, if that is a terminal; nothing at all for 0."""
     errors = Terminal() if is_terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
-    trainer = Trainer(counting())
+    trainer = of_any_blocks()
     trainer.fit(dataset(), epochs=2, validation_data=dataset(), verbose=verbose)
     fitted = capsys.readouterr().out.splitlines()
     trainer.evaluate(dataset(), verbose=verbose)
