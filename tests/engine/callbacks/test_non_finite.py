@@ -166,7 +166,7 @@ def assert_skipped(bench, places, acts):
     assert bad_steps(places) == callback.steps
 
 
-@examples(8)
+@examples(5)
 @given(places=spoilt(), steps=st.sampled_from(LENGTHS), acts=st.booleans())
 def test_skipping_trains_as_on_data_without_the_bad_batches(bench, places, steps, acts):
     """Weights, optimizer, statistics, seeds, an area under a curve and the history, in blocks of any length."""
@@ -252,7 +252,7 @@ def test_a_bad_step_is_told_of_with_its_own_values_and_the_means_of_the_others(b
     ] == told
 
 
-@examples(8)
+@examples(5)
 @given(
     step=st.integers(0, EPOCHS * NUM_BATCHES - 1),
     bad=st.sampled_from(sorted(BAD)),
@@ -294,7 +294,7 @@ def kept(places, every):
     return trained
 
 
-@examples(8)
+@examples(5)
 @given(
     places=spoilt(),
     every=st.one_of(st.none(), st.builds(Every, steps=st.integers(1, 7)), st.builds(Every, epochs=st.integers(1, 2))),
