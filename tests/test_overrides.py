@@ -210,21 +210,20 @@ def data_of(kind):
     return dataset(X, Y, WEIGHTS) if kind in (ComputeMetricsAlone, ComputeMetrics) else dataset()
 
 
+# Those that an evaluation or a prediction calls otherwise than a validation does; it takes as long as the training.
+EVALUATED = (EvaluationStep, ComputeMetrics, MetricsProperty, CallWithoutTraining, Nested)
+
+
 @pytest.mark.parametrize(("kind", "steps_per_execution"), list(zip(CASES, itertools.cycle([4, 1]), strict=False)))
-def test_a_model_trains_and_validates_as_in_keras(kind, steps_per_execution):
-    """Weights bit by bit, history by name and value; also where a block is longer than a step."""
-    how = {"steps_per_execution": steps_per_execution}
+def test_a_model_trains_validates_and_predicts_as_in_keras(kind, steps_per_execution):
+    """Weights bit by bit, history and `evaluate` by name and value; also where a block is longer than a step."""
+    data, how = data_of(kind), {"steps_per_execution": steps_per_execution}
+    theirs, ours = assert_trained_alike(compiled(kind), lambda: (data,), trainer=how, validation_data=dataset())
+    if kind not in EVALUATED:
+        return
+    trainer, scores = Trainer(ours, **how), theirs.evaluate(data, verbose=0, return_dict=True)
 
-    assert_trained_alike(compiled(kind), lambda: (data_of(kind),), trainer=how, validation_data=dataset())
-
-
-@pytest.mark.parametrize("kind", [EvaluationStep, ComputeMetrics, MetricsProperty, CallWithoutTraining, Nested])
-def test_a_model_evaluates_and_predicts_as_in_keras(kind):
-    theirs, ours = twins(compiled(kind))
-    trainer = Trainer(ours, steps_per_execution=4)
-    scores = theirs.evaluate(data_of(kind), verbose=0, return_dict=True)
-
-    assert_same_logs(dict(sorted(scores.items())), trainer.evaluate(data_of(kind), verbose=0))
+    assert_same_logs(dict(sorted(scores.items())), trainer.evaluate(data, verbose=0))
     assert_bit_equal([theirs.predict(X, verbose=0)], [trainer.predict(X, verbose=0)])
 
 
