@@ -93,9 +93,10 @@ MOMENTS = {  # the third epoch is the first to be changed
 WHEN = {  # every change at one of the moments, and some at each
     "as it begins": tuple(CHANGES),
     "as the one before ends": ("frozen", "other optimizer"),
-    "while a block of the one before is replayed": ("frozen", "other loss", "thawed"),
-    "between two batches of the one before": ("frozen and compiled", "other metrics"),
+    "while a block of the one before is replayed": ("frozen and compiled", "thawed"),
+    "between two batches of the one before": ("frozen and compiled", "other loss"),
 }
+VALIDATED = ("frozen", "other metrics", "other optimizer")
 
 
 @functools.cache
@@ -122,7 +123,7 @@ CASES = [
 @pytest.mark.parametrize(("change", "hook", "epoch", "acts"), CASES)
 def test_a_change_takes_effect_with_the_next_epoch_by_one_more_trace(change, hook, epoch, acts):
     """As if one fit had ended, the change had been made and another fit had begun."""
-    is_validated = "batch" not in hook  # a validation takes a change up as soon as it begins
+    is_validated = "batch" not in hook and change in VALIDATED  # a validation takes a change up as soon as it begins
     expected_weights, expected = two_fits(change, is_validated)
     arguments = ARGUMENTS | ({} if is_validated else {"validation_data": None})
     ours = make_model()
