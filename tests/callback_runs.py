@@ -12,7 +12,7 @@ import contextlib
 import copy
 import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -213,7 +213,7 @@ class Case:
         train: `once`, `twice` or another way to train.
         is_effective: Whether the parameter does anything that can be seen.
         but: Effects that are not compared, because Keras's loop is wrong there: see "Differences from Keras".
-        blocks: Of the Trainers; fewer where models are made anew, and traced anew, in every training.
+        blocks: Of the Trainers; those without any are given some by `in_turn`.
     """
 
     callback: str
@@ -228,7 +228,7 @@ class Case:
     error: str | None = None
     is_effective: bool = True
     but: tuple[str, ...] = ()
-    blocks: tuple[Block, ...] = BLOCKS
+    blocks: tuple[Block, ...] = ()
 
     @property
     def name(self) -> str:
@@ -256,6 +256,25 @@ class Case:
             return subject
         others = self.others(room)
         return [subject, *others, Watch(room, [subject, *others])]
+
+
+def in_turn(cases: Sequence[Case]) -> list[Case]:
+    """The cases, each with blocks: those of a callback take turns, but for models that have blocks of their own.
+
+    Callbacks with fewer cases than there are blocks have all of them in each.
+    """
+    taken: dict[str, list[Case]] = {}
+    for case in cases:
+        if not case.blocks and case.model not in BLOCK_OF:
+            taken.setdefault(case.callback, []).append(case)
+
+    def blocks_of(case: Case) -> tuple[Block, ...]:
+        if case.blocks or case.model in BLOCK_OF:
+            return case.blocks or (BLOCK_OF[case.model],)
+        turn = taken[case.callback].index(case) % len(BLOCKS)
+        return BLOCKS if len(taken[case.callback]) < len(BLOCKS) else (BLOCKS[turn],)
+
+    return [attrs.evolve(case, blocks=blocks_of(case)) for case in cases]
 
 
 def run(side: Side, case: Case, room: Room) -> dict[str, Any]:
@@ -323,6 +342,17 @@ MODELS: dict[str, Callable[[], keras.Model]] = {
         optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(1.0, 5, 0.5))
     ),
     "embedding": embedding,
+}
+
+
+# Of the models with few cases, so that they are traced once.
+BLOCK_OF: dict[str, Block] = {
+    "averaging": "auto",
+    "many optimizers": 1,
+    "loss scaled": 3,
+    "loss scaled and averaging": "auto",
+    "a schedule": 1,
+    "embedding": 3,
 }
 
 

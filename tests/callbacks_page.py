@@ -270,8 +270,8 @@ def page() -> str:
             "Written by `python -m tests.callbacks_page` from the signatures of both and from the tests; a test holds "
             "it to them. Paths are relative to `tests/`.\n",
             "Every callback of Keras runs in a Trainer as it is. The middle column names the case that trains with "
-            "that parameter by `model.fit` and by Trainers with blocks of several lengths, and compares all that can "
-            "be seen: history, variables, files, what is printed, attributes. The cases are those of:\n",
+            "that parameter by `model.fit` and by a Trainer, with blocks of several lengths in turn, and compares all "
+            "that can be seen: history, variables, files, what is printed, attributes. The cases are those of:\n",
             *(f"- {where}: `{test}`" for where, (test, _) in HELD_BY.items()),
             "- several callbacks together: "
             "`test_keras_callbacks_together.py::test_several_together_do_in_a_trainer_what_they_do_in_fit`\n",

@@ -344,9 +344,9 @@ def is_killed(process: Process, aim: Aim, checkpoints: Path) -> bool:
     return True
 
 
-def run(numbered: tuple[int, int]) -> list[Kill]:
-    """One training that nobody kills, and one that is killed again and again; the kills."""
-    seed, number = numbered
+def run(numbered: tuple[int, int, int]) -> list[Kill]:
+    """One training that nobody kills, and one that is killed again and again, so many times at most; the kills."""
+    seed, number, most = numbered
     rng = random.Random(f"{seed} {number}")
     case = drawn(rng, number)
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
@@ -356,7 +356,7 @@ def run(numbered: tuple[int, int]) -> list[Kill]:
         kills: list[Kill] = []
         try:
             begun, ended = _left_alone(case, whole)
-            _killed(case, cut, rng, kills, secs=(begun, ended))
+            _killed(case, cut, rng, kills, most=most, secs=(begun, ended))
             told = differing(whole, cut)
         except Exception as error:
             errors = [path.read_text() for path in (whole / "error.txt", cut / "error.txt") if path.exists()]
@@ -378,12 +378,14 @@ def _left_alone(case: Case, folder: Path) -> tuple[float, float]:
     return begun - process.begun, time.monotonic() - begun
 
 
-def _killed(case: Case, folder: Path, rng: random.Random, kills: list[Kill], *, secs: tuple[float, float]) -> None:
+def _killed(
+    case: Case, folder: Path, rng: random.Random, kills: list[Kill], *, most: int, secs: tuple[float, float]
+) -> None:
     """Trains to the end with kills on the way, which are added to `kills`."""
     is_over, checkpoints = False, folder / "checkpoints"
     while not is_over:
         process, aim = Process.start(case, folder), Aim.drawn(rng, *secs)
-        if len(kills) >= KILLS_A_RUN:
+        if len(kills) >= most:
             while not process.is_over():
                 time.sleep(0.005)
             is_over = True
@@ -432,14 +434,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="how many at least (default: 200)")
     parser.add_argument("--seed", type=int, default=1, help="of the cases and the moments (default: 1)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case (default: 0)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once (default: 2)")
     parser.add_argument("--log", type=Path, default=LOG, help=f"where to write a line a kill (default: {LOG.name})")
     options = parser.parse_args()
     kills: list[Kill] = []
-    numbers = itertools.count()
+    numbers = itertools.count(options.first)
     with multiprocessing.get_context("fork").Pool(options.jobs) as pool, tqdm(total=options.kills, unit="kill") as bar:
         while (left := options.kills - len(kills)) > 0:
-            batch = [(options.seed, next(numbers)) for _ in range(-(-left // KILLS_A_RUN))]
+            most = min(left, KILLS_A_RUN)
+            batch = [(options.seed, next(numbers), most) for _ in range(-(-left // most))]
             for found in pool.imap_unordered(run, batch):
                 kills += found
                 bar.update(len(found))

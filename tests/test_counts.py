@@ -3,7 +3,9 @@
 Every batch tells which samples it holds: a sample's target is its number, and the loss is the target.
 """
 
+import functools
 import io
+import itertools
 import re
 import sys
 import warnings
@@ -46,10 +48,27 @@ def counting():
     return model
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3, 7, "auto"], ids=lambda steps: f"blocks of {steps}")
-def trainer(request):
+def with_blocks(*cases):
+    """Each case with a Trainer whose blocks are three steps, and with one of another length in turn."""
+    lengths = itertools.cycle([1, 7, "auto"])
+    return [(length, *case) for case in cases for length in (3, next(lengths))]
+
+
+@functools.cache
+def trainer_of(steps):
     """One for all tests, so that steps are traced seldom; the model never changes, as its gradients are zero."""
-    return Trainer(counting(), steps_per_execution=request.param)
+    return Trainer(counting(), steps_per_execution=steps)
+
+
+@pytest.fixture(params=[1, 3, 7, "auto"], ids=lambda steps: f"blocks of {steps}")
+def trainer(request):
+    return trainer_of(request.param)
+
+
+@functools.cache
+def in_keras():
+    """Keras's, likewise."""
+    return counting()
 
 
 class Acts(LossHistory):
@@ -138,8 +157,11 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("callback", [LossHistory, Acts])
+@pytest.mark.parametrize(
+    ("trainer", "case", "callback"),
+    with_blocks(*((case, LossHistory) for case in CASES)) + [(3, case, Acts) for case in CASES],
+    indirect=["trainer"],
+)
 def test_steps_samples_and_hooks_are_those_of_the_data(trainer, case, callback):
     """By the optimizer's count, by a metric that counts every update, by the hooks and by which samples they had."""
     make, arguments, epochs = CASES[case]
@@ -167,7 +189,7 @@ VALIDATIONS = {
 }
 
 
-@pytest.mark.parametrize("kind", VALIDATIONS)
+@pytest.mark.parametrize(("trainer", "kind"), with_blocks(*((kind,) for kind in VALIDATIONS)), indirect=["trainer"])
 def test_every_validation_begins_at_the_first_batch_and_has_as_many_as_were_asked_for(trainer, kind):
     make, arguments, length = VALIDATIONS[kind]
     hooks = Observer()
@@ -193,9 +215,9 @@ def test_without_a_batch_size_arrays_are_cut_into_the_steps_asked_for_as_in_kera
     """ceil(samples / steps) in a batch, which may make fewer batches; then both say so."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        expected = batches_of(counting().fit, steps_per_epoch=steps)
+        expected = batches_of(in_keras().fit, steps_per_epoch=steps)
     is_short = any("ran out of data" in str(warning.message) for warning in said)
-    trainer = Trainer(counting())
+    trainer = trainer_of("auto")
 
     if is_short:
         with pytest.raises(ValueError, match=f"steps_per_epoch={steps}"):
@@ -206,9 +228,9 @@ def test_without_a_batch_size_arrays_are_cut_into_the_steps_asked_for_as_in_kera
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 1 / 3, 0.5, 0.97])
 def test_a_validation_split_takes_the_samples_that_keras_takes(share):
-    expected = batches_of(counting().fit, validation_split=share, batch_size=8)
+    expected = batches_of(in_keras().fit, validation_split=share, batch_size=8)
 
-    assert expected == batches_of(Trainer(counting()).fit, validation_split=share, batch_size=8)
+    assert expected == batches_of(trainer_of("auto").fit, validation_split=share, batch_size=8)
 
 
 def test_an_epoch_that_the_data_cuts_short_is_said_and_the_next_begins_the_data_anew(trainer):
@@ -257,7 +279,7 @@ FREQUENCIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("frequency", "expected"), FREQUENCIES, ids=str)
+@pytest.mark.parametrize(("trainer", "frequency", "expected"), with_blocks(*FREQUENCIES), indirect=["trainer"], ids=str)
 def test_validations_come_at_the_steps_at_which_they_are_due(trainer, frequency, expected):
     validations = Validations()
     arguments = {"epochs": 4, "validation_data": dataset(), "validation_freq": frequency, "verbose": 0}
@@ -273,8 +295,8 @@ def test_whole_epochs_are_counted_as_in_keras(frequency):
     """But for the order of names in the logs: Keras leaves those from one metric together."""
     theirs, ours = Recorder(), Recorder()
     arguments = {"epochs": 4, "validation_data": dataset(), "validation_freq": frequency, "verbose": 0}
-    expected = counting().fit(dataset(), shuffle=False, callbacks=[theirs], **arguments).history
-    given = Trainer(counting()).fit(dataset(), callbacks=[ours], **arguments).history
+    expected = in_keras().fit(dataset(), shuffle=False, callbacks=[theirs], **arguments).history
+    given = trainer_of("auto").fit(dataset(), callbacks=[ours], **arguments).history
 
     assert [call[:-1] for call in theirs.calls] == [call[:-1] for call in ours.calls]
     assert_same_logs(dict(sorted(expected.items())), dict(sorted(given.items())))
@@ -314,8 +336,7 @@ def test_the_caps_of_keras_config_hold(caps, arguments):
     """For training, validation, evaluation and prediction, as in Keras."""
     results = []
     for is_ours in (False, True):
-        model, hooks = counting(), Recorder()
-        trainer = Trainer(model) if is_ours else model
+        trainer, hooks = trainer_of("auto") if is_ours else in_keras(), Recorder()
         trainer.fit(dataset().repeat(), callbacks=[hooks], validation_data=dataset(), verbose=0, **arguments)
         trainer.evaluate(dataset(), callbacks=[hooks], verbose=0)
         trainer.predict(dataset(), callbacks=[hooks], verbose=0)
@@ -329,7 +350,7 @@ def test_a_cap_is_said(caps):
         pytest.warns(UserWarning, match="^Limiting epochs to 2"),
         pytest.warns(UserWarning, match="steps_per_epoch to 3"),
     ):
-        Trainer(counting()).fit(dataset(), epochs=3, verbose=0)
+        trainer_of("auto").fit(dataset(), epochs=3, verbose=0)
 
 
 class Terminal(io.StringIO):
@@ -348,7 +369,7 @@ def test_what_is_said_goes_where_it_was_asked_for(verbose, is_terminal, capsys, 
     """Lines to the output; bars to the error output, if that is a terminal; nothing at all for 0."""
     errors = Terminal() if is_terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
-    trainer = Trainer(counting())
+    trainer = trainer_of("auto")
     trainer.fit(dataset(), epochs=2, validation_data=dataset(), verbose=verbose)
     fitted = capsys.readouterr().out.splitlines()
     trainer.evaluate(dataset(), verbose=verbose)

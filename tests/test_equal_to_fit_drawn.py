@@ -87,7 +87,7 @@ def unlike_in_keras(model, run):
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist:UserWarning")  # of outputs without a loss
 @pytest.mark.parametrize("kind", ["sequential", "functional", "subclassed"])
-@examples(6)
+@examples(3)
 @given(data=st.data())
 def test_whatever_is_trained_on_whatever_is_as_fit_trains_it(kind, data):
     """Weights, optimizer and dropout's seeds bit by bit, in blocks of any length; the history and the scores.

@@ -2,11 +2,13 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from engine import Callback, Every, Trainer
-from tests.helpers import BATCH_SIZE, assert_bit_equal, classifier, samples, weights_of
+from tests.helpers import BATCH_SIZE, NUM_CLASSES, assert_bit_equal, samples, weights_of
 
-X, Y = samples()
+X, Y = samples(27, shape=(4,))  # four batches, the last of three samples
+SOME = tf.data.Dataset.from_tensor_slices((X[:9], Y[:9])).batch(BATCH_SIZE)
 
 
 class Evaluates(keras.callbacks.Callback):
@@ -17,7 +19,7 @@ class Evaluates(keras.callbacks.Callback):
         self.evaluate = evaluate
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.evaluate(X[:9], Y[:9], verbose=0)
+        self.evaluate(SOME, verbose=0)
 
     on_train_batch_begin = on_train_batch_end = on_epoch_end = on_epoch_begin
 
@@ -34,9 +36,12 @@ class OwnTrainStep(keras.Sequential):
 
 
 def compiled(own_step=False):
-    model = classifier()
-    if own_step:
-        model = OwnTrainStep(model.layers)
+    keras.utils.set_random_seed(1)
+    kind = OwnTrainStep if own_step else keras.Sequential
+    model = kind([
+        keras.Input((4,)), keras.layers.Dense(5, kernel_regularizer="l2"), keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3), keras.layers.Dense(NUM_CLASSES, "softmax"),
+    ])  # fmt: skip
     metrics = ["accuracy", keras.metrics.MeanIoU(3, sparse_y_pred=False, name="iou")]
     model.compile("adam", "sparse_categorical_crossentropy", metrics=metrics)
     return model
@@ -54,8 +59,8 @@ CASES = {
     "keras evaluates between the steps": {"make_callback": lambda model, _: Evaluates(model.evaluate)},
     "the trainer evaluates between the steps": {"make_callback": lambda _, trainer: Evaluates(trainer.evaluate)},
     "keras evaluates after blocks": {"make_callback": lambda model, _: EvaluatesAfterBlocks(model.evaluate)},
-    "validation every epoch": {"validation_data": (X[:9], Y[:9])},
-    "validation every two steps": {"validation_data": (X[:9], Y[:9]), "validation_freq": Every(steps=2)},
+    "validation every epoch": {"validation_data": SOME},
+    "validation every two steps": {"validation_data": SOME, "validation_freq": Every(steps=2)},
 }
 
 

@@ -1,9 +1,9 @@
 """The promise: Keras's own callbacks, unmodified, do in a Trainer what they do in `model.fit`.
 
-Each case of `callback_cases.py` is trained by Keras and by Trainers with blocks of several lengths, and everything that
-can be seen of it is compared: the history, every variable, files, what was printed, attributes at every epoch, what the
-hooks saw. Keras takes one step at a time: what it does with more is in "Differences from Keras", Counts. Those that
-write files have a file of their own, `test_keras_callbacks_that_write.py`: each takes minutes.
+Each case of `callback_cases.py` is trained by Keras and by a Trainer, and all that can be seen of it is compared: the
+history, every variable, files, what was printed, attributes at every epoch, what the hooks saw. The cases of a
+callback take blocks of several lengths in turn. Keras takes one step at a time: what it does with more is in
+"Differences from Keras", Counts. Those that write files have a file of their own, `test_keras_callbacks_that_write.py`.
 """
 
 import inspect
@@ -15,7 +15,7 @@ from tests.as_in_keras import NAMES, WRITING, assert_as_in_keras, params
 from tests.callback_cases import CASES, EVALUATED, PREDICTED
 from tests.callback_runs import Side, side
 
-pytestmark = [pytest.mark.slow, pytest.mark.shares_models]  # some 350 fits
+pytestmark = [pytest.mark.slow, pytest.mark.shares_models]  # some 250 fits
 
 
 @pytest.mark.parametrize("name", NAMES)

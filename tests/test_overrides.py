@@ -1,5 +1,7 @@
 """What a model overrides of Keras's public methods is honoured as `model.fit` honours it."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -203,21 +205,25 @@ def compiled(kind):
     return make
 
 
-@pytest.mark.parametrize(
-    ("kind", "steps_per_execution"), [*((kind, 4) for kind in CASES), (TrainStep, 1), (ComputeMetrics, 1)]
-)
+def data_of(kind):
+    """With weights of samples, where metrics may use them."""
+    return dataset(X, Y, WEIGHTS) if kind in (ComputeMetricsAlone, ComputeMetrics) else dataset()
+
+
+# Those that an evaluation or a prediction calls otherwise than a validation does; it takes as long as the training.
+EVALUATED = (EvaluationStep, ComputeMetrics, MetricsProperty, CallWithoutTraining, Nested)
+
+
+@pytest.mark.parametrize(("kind", "steps_per_execution"), list(zip(CASES, itertools.cycle([4, 1]), strict=False)))
 def test_a_model_trains_validates_and_predicts_as_in_keras(kind, steps_per_execution):
     """Weights bit by bit, history and `evaluate` by name and value; also where a block is longer than a step."""
-    data = (dataset(X, Y, WEIGHTS) if kind in (ComputeMetricsAlone, ComputeMetrics) else dataset(),)
-    theirs, ours = assert_trained_alike(
-        compiled(kind), lambda: data, trainer={"steps_per_execution": steps_per_execution}, validation_data=dataset()
-    )
-    trainer = Trainer(ours, steps_per_execution=steps_per_execution)
+    data, how = data_of(kind), {"steps_per_execution": steps_per_execution}
+    theirs, ours = assert_trained_alike(compiled(kind), lambda: (data,), trainer=how, validation_data=dataset())
+    if kind not in EVALUATED:
+        return
+    trainer, scores = Trainer(ours, **how), theirs.evaluate(data, verbose=0, return_dict=True)
 
-    assert_same_logs(
-        dict(sorted(theirs.evaluate(dataset(), verbose=0, return_dict=True).items())),
-        trainer.evaluate(dataset(), verbose=0),
-    )
+    assert_same_logs(dict(sorted(scores.items())), trainer.evaluate(data, verbose=0))
     assert_bit_equal([theirs.predict(X, verbose=0)], [trainer.predict(X, verbose=0)])
 
 
@@ -228,7 +234,7 @@ class Hooked(Recorder):
         self.calls.append((batch, dict(logs)))
 
 
-@pytest.mark.parametrize("kind", [TrainStep, NestedDicts, ComputeMetrics, GetMetricsResult, StepAndMetrics])
+@pytest.mark.parametrize("kind", [TrainStep, NestedDicts, StepAndMetrics])
 def test_every_batch_has_the_logs_it_has_in_keras(kind):
     theirs, ours = (Hooked() for _ in range(2))
     models = twins(compiled(kind))
@@ -274,8 +280,7 @@ class PredictStep(Plain):
         return {"class": tf.argmax(y_pred, -1), "sure": (tf.reduce_max(y_pred, -1), y_pred > 0.5)}
 
 
-@pytest.mark.parametrize("data", [X, dataset()], ids=["arrays", "dataset"])
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(("data", "steps_per_execution"), [(X, 1), (dataset(), 4)], ids=["arrays", "dataset"])
 def test_a_predict_step_of_ones_own_gives_what_it_gives_in_keras(data, steps_per_execution):
     theirs, ours = twins(compiled(PredictStep))
     expected = theirs.predict(data, verbose=0)

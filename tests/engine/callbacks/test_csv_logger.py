@@ -1,5 +1,6 @@
 import copy
 import csv
+import functools
 import gc
 import json
 import os
@@ -12,13 +13,29 @@ import keras
 import numpy as np
 import pytest
 
-from engine import ConfigError, Trainer
+from engine import ConfigError
 from engine.callbacks import CSVLogger, LambdaCallback, LossHistory
-from tests.helpers import perceptron, samples
+from tests.helpers import as_datasets, perceptron, samples
+from tests.traced import Traced
 
+pytestmark = pytest.mark.shares_models
 X, Y = samples(43, shape=(4,))  # six batches of at most 8
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 VALIDATED = {"validation_data": (X, Y)}
+
+
+@functools.cache
+def traced(in_trainer):
+    return Traced(perceptron(), in_trainer=in_trainer)
+
+
+def trainer():
+    """One that has not trained yet."""
+    return traced(True).anew()
+
+
+def fit_by_keras(**arguments):
+    return traced(False).anew().fit(**as_datasets(x=X, y=Y, **arguments, **FIT))
 
 
 def rows_of(path, separator=","):
@@ -57,7 +74,7 @@ def test_the_file_is_that_of_keras_byte_for_byte(tmp_path, arguments, fit):
         keras.callbacks.CSVLogger(tmp_path / "theirs", **arguments),
         CSVLogger(tmp_path / "ours", **arguments),
     )
-    perceptron().fit(X, Y, callbacks=[theirs, ours], **({"epochs": 2} | fit), **FIT)
+    fit_by_keras(callbacks=[theirs, ours], **({"epochs": 2} | fit))
 
     assert (tmp_path / "theirs").read_bytes() == (tmp_path / "ours").read_bytes()
 
@@ -76,9 +93,7 @@ def test_an_array_is_written_as_keras_writes_it(tmp_path):
 
 
 def test_epochs_of_a_trainer_are_its_history(tmp_path):
-    history = Trainer(perceptron()).fit(
-        X, Y, epochs=2, **VALIDATED, callbacks=[CSVLogger(tmp_path / "a" / "log")], **FIT
-    )
+    history = trainer().fit(X, Y, epochs=2, **VALIDATED, callbacks=[CSVLogger(tmp_path / "a" / "log")], **FIT)
     header, *rows = rows_of(tmp_path / "a" / "log")
 
     assert ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"] == header
@@ -87,24 +102,24 @@ def test_epochs_of_a_trainer_are_its_history(tmp_path):
 
 def test_a_value_that_comes_later_gets_a_column_and_nothing_is_guessed(tmp_path):
     """A learning rate too, which Keras drops."""
-    trainer, path = Trainer(perceptron()), tmp_path / "log"
+    own, path = trainer(), tmp_path / "log"
     late = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update({"late": epoch} if epoch else {}))
     fit = {"validation_freq": 2, "epochs": 2, "callbacks": [late, CSVLogger(path)]}
-    trainer.fit(X, Y, **fit, **VALIDATED, **FIT)
+    own.fit(X, Y, **fit, **VALIDATED, **FIT)
     header, first, second = rows_of(path)
 
     assert ["epoch", "accuracy", "late", "loss", "val_accuracy", "val_loss"] == header
     assert ["NA"] * 3 == [first[2], *first[4:]]
     assert "1" == second[2]
     assert "NA" not in second
-    trainer.fit(X, Y, callbacks=[CSVLogger(path)], **FIT)
+    own.fit(X, Y, callbacks=[CSVLogger(path)], **FIT)
     assert ["epoch", "accuracy", "loss"] == rows_of(path)[0]
     assert ["log"] == os.listdir(tmp_path)
 
 
 def test_every_step_has_its_line_with_its_own_values(tmp_path):
     losses = LossHistory()
-    Trainer(perceptron()).fit(X, Y, epochs=2, callbacks=[losses, CSVLogger(tmp_path / "log", by="batch")], **FIT)
+    trainer().fit(X, Y, epochs=2, callbacks=[losses, CSVLogger(tmp_path / "log", by="batch")], **FIT)
     header, *rows = rows_of(tmp_path / "log")
 
     assert ["epoch", "batch", "step", "accuracy", "loss"] == header
@@ -134,17 +149,17 @@ def test_appending_goes_on_below_the_same_header(tmp_path):
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     for epochs, begin in ((2, 0), (3, 2)):
         callbacks = [keras.callbacks.CSVLogger(theirs, append=True), CSVLogger(ours, append=True)]
-        perceptron().fit(X, Y, epochs=epochs, initial_epoch=begin, callbacks=callbacks, **VALIDATED, **FIT)
+        fit_by_keras(epochs=epochs, initial_epoch=begin, callbacks=callbacks, **VALIDATED)
 
     assert theirs.read_bytes() == ours.read_bytes()
     assert ["epoch", "0", "1", "2"] == [row[0] for row in rows_of(ours)]
 
 
 def test_appending_may_add_the_columns_of_a_validation(tmp_path):
-    trainer, path = Trainer(perceptron()), tmp_path / "log"
-    trainer.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
-    trainer.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **VALIDATED, **FIT)
-    trainer.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
+    own, path = trainer(), tmp_path / "log"
+    own.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
+    own.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **VALIDATED, **FIT)
+    own.fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
     header, *rows = rows_of(path)
 
     assert ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"] == header
@@ -164,7 +179,7 @@ def test_appending_to_another_table_is_refused_and_leaves_it(tmp_path, header, w
     path = tmp_path / "log"
     path.write_bytes(header.encode())
     with pytest.raises(ConfigError, match=words):
-        Trainer(perceptron()).fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
+        trainer().fit(X, Y, callbacks=[CSVLogger(path, append=True)], **FIT)
 
     assert header.encode() == path.read_bytes()
 
@@ -182,18 +197,17 @@ def test_a_resumed_run_has_each_row_once(tmp_path, by, append, columns):
         path.write_bytes(b"" if append else b"an older file")
     whole, cut = (CSVLogger(path, append=append, by=by) for path in files)
     checkpoint = LambdaCallback(on_epoch_end=lambda epoch, logs: states.update({epoch: cut.get_state()}))
-    Trainer(perceptron()).fit(X, Y, epochs=4, **(fit | {"callbacks": [whole, cut, checkpoint]}))
+    trainer().fit(X, Y, epochs=4, **(fit | {"callbacks": [whole, cut, checkpoint]}))
     resumed = CSVLogger(files[1], append=append, by=by)
     after_first = CSVLogger(tmp_path / "first", by=by)
-    Trainer(perceptron()).fit(X, Y, epochs=1, **(fit | {"callbacks": [after_first]}))
+    trainer().fit(X, Y, epochs=1, **(fit | {"callbacks": [after_first]}))
     cut_back = {**fit, "callbacks": [resumed, resuming(resumed, states[0])]}
-    Trainer(perceptron()).fit(X, Y, epochs=0, **cut_back)
+    trainer().fit(X, Y, epochs=0, **cut_back)
 
     assert (tmp_path / "first").read_bytes() == files[1].read_bytes()
-    model = perceptron()
-    Trainer(model).fit(X, Y, epochs=1, **fit)
+    trainer().fit(X, Y, epochs=1, **fit)
     resumed = CSVLogger(files[1], append=append, by=by)
-    Trainer(model).fit(
+    traced(True).runner.fit(
         X, Y, epochs=4, initial_epoch=1, **(fit | {"callbacks": [resumed, resuming(resumed, states[0])]})
     )
     if by == "epoch":
@@ -210,9 +224,9 @@ def test_a_state_of_before_the_first_row_empties_the_file(tmp_path):
     logger, states = CSVLogger(path), []
     state = LambdaCallback(on_epoch_begin=lambda epoch, logs: states.append(logger.get_state()))
     seen = LambdaCallback(on_train_batch_end=lambda batch, logs: states.append(path.read_bytes()))
-    Trainer(perceptron()).fit(X[:8], Y[:8], callbacks=[logger, state, seen], **FIT)
+    trainer().fit(X[:8], Y[:8], callbacks=[logger, state, seen], **FIT)
     whole = path.read_bytes()
-    Trainer(perceptron()).fit(X[:8], Y[:8], callbacks=[logger, resuming(logger, states[0])], **FIT)
+    trainer().fit(X[:8], Y[:8], callbacks=[logger, resuming(logger, states[0])], **FIT)
 
     assert [{"names": None, "rows": 0}, b"an older file"] == states
     assert whole == path.read_bytes()
@@ -223,14 +237,14 @@ def test_a_state_of_before_the_first_row_empties_the_file(tmp_path):
 def test_a_resume_that_fails_before_the_state_is_taken_up_costs_no_row(tmp_path, by):
     """What stands in the file is needed when the run is resumed again."""
     path = tmp_path / "log"
-    Trainer(perceptron()).fit(X, Y, callbacks=[CSVLogger(path, by=by)], **FIT)
+    trainer().fit(X, Y, callbacks=[CSVLogger(path, by=by)], **FIT)
     before = path.read_bytes()
 
     def fail(logs):
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        Trainer(perceptron()).fit(X, Y, callbacks=[CSVLogger(path, by=by), LambdaCallback(on_train_begin=fail)], **FIT)
+        trainer().fit(X, Y, callbacks=[CSVLogger(path, by=by), LambdaCallback(on_train_begin=fail)], **FIT)
 
     assert before == path.read_bytes()
 
@@ -241,7 +255,7 @@ def test_rows_that_are_gone_are_told(tmp_path):
     logger = CSVLogger(path)
     state = {"names": ["accuracy", "loss"], "rows": 3}
     with pytest.warns(UserWarning, match="log holds 1 of the 3 rows that were written before the checkpoint"):
-        Trainer(perceptron()).fit(X, Y, initial_epoch=3, epochs=4, callbacks=[logger, resuming(logger, state)], **FIT)
+        trainer().fit(X, Y, initial_epoch=3, epochs=4, callbacks=[logger, resuming(logger, state)], **FIT)
 
     assert ["epoch", "0", "3"] == [row[0] for row in rows_of(path)]
 
@@ -254,10 +268,10 @@ def test_the_file_is_closed_when_training_fails(tmp_path):
         raise ArithmeticError
 
     logger = CSVLogger(tmp_path / "log")
-    for run in (Trainer(perceptron()).fit, perceptron().fit):
+    for own in (traced(True), traced(False)):
         with pytest.raises(ArithmeticError):
-            run(X, Y, callbacks=[logger, LambdaCallback(on_epoch_end=fail)], **FIT)
-    perceptron().fit(X, Y, callbacks=[logger], **FIT)
+            own.anew().fit(X, Y, callbacks=[logger, LambdaCallback(on_epoch_end=fail)], **FIT)
+    fit_by_keras(callbacks=[logger])
     del logger
     gc.collect()
 
@@ -271,9 +285,7 @@ def test_a_failed_rewriting_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "log"
     refusing = LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch and monkeypatch.setattr(os, "replace", refuse))
     with pytest.raises(OSError, match="No space left"):
-        Trainer(perceptron()).fit(
-            X, Y, epochs=2, validation_freq=2, callbacks=[CSVLogger(path), refusing], **VALIDATED, **FIT
-        )
+        trainer().fit(X, Y, epochs=2, validation_freq=2, callbacks=[CSVLogger(path), refusing], **VALIDATED, **FIT)
 
     assert ["epoch", "0"] == [row[0] for row in rows_of(path)]
     assert ["log"] == os.listdir(tmp_path)
@@ -288,14 +300,14 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_first_step(t
         (tmp_path, IsADirectoryError),
     ):
         with pytest.raises(error):
-            Trainer(perceptron()).fit(X, Y, callbacks=[CSVLogger(path), told], **FIT)
+            trainer().fit(X, Y, callbacks=[CSVLogger(path), told], **FIT)
 
     assert [] == steps
 
 
 def test_a_copy_writes_a_file_of_its_own_accord(tmp_path):
     copied = copy.deepcopy(CSVLogger(tmp_path / "log", by="batch"))
-    Trainer(perceptron()).fit(X, Y, callbacks=[copied], **FIT)
+    trainer().fit(X, Y, callbacks=[copied], **FIT)
 
     assert 7 == len(rows_of(tmp_path / "log"))
 

@@ -1,4 +1,5 @@
 import copy
+import functools
 import json
 
 import keras
@@ -8,10 +9,12 @@ import pytest
 from engine import Trainer
 from engine.callbacks import LearningRateScheduler, LossHistory, warmup_cosine
 from engine.errors import ConfigError
-from tests.helpers import assert_bit_equal, perceptron, samples, weights_of
-from tests.three_ways import assert_same_three_ways, train
+from tests.helpers import as_datasets, assert_bit_equal, perceptron, samples, weights_of
+from tests.oracle import assert_same_logs
+from tests.traced import Traced
 
-X, Y = DATA = samples(43, shape=(4,))  # six steps an epoch
+pytestmark = pytest.mark.shares_models
+X, Y = samples(43, shape=(4,))  # six steps an epoch
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 STEPS, NUM_STEPS = 6, 18
 
@@ -28,6 +31,22 @@ def two_of_them():
 
 def scaled():
     return perceptron(optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)))
+
+
+def decaying():
+    return perceptron(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 6, 0.5)))
+
+
+@functools.cache
+def traced(make, in_trainer):
+    return Traced(make(), in_trainer=in_trainer)
+
+
+def trained(make, in_trainer, *callbacks, epochs=1):
+    """The history of a training that begins anew, and all variables behind it."""
+    own, arguments = traced(make, in_trainer), {"x": X, "y": Y, "epochs": epochs, **FIT}
+    history = own.anew().fit(**(arguments if in_trainer else as_datasets(**arguments)), callbacks=callbacks).history
+    return history, weights_of(own.model)
 
 
 class Halving:
@@ -53,22 +72,20 @@ CASES += [("of the epoch", adam, 1), ("of epoch and rate", two_of_them, 0), ("of
 
 @pytest.mark.parametrize(("name", "make", "verbose"), CASES)
 def test_rates_of_epochs_are_those_of_keras(name, make, verbose, capsys):
-    printed = []
+    theirs = keras.callbacks.LearningRateScheduler(SCHEDULES[name], verbose)
+    expected, expected_weights = trained(make, False, theirs, epochs=3)
+    printed = capsys.readouterr().out
+    for in_trainer in (False, True):
+        given, weights = trained(make, in_trainer, LearningRateScheduler(SCHEDULES[name], verbose), epochs=3)
 
-    def told(kind):
-        printed.append(capsys.readouterr().out)
-        return kind(SCHEDULES[name], verbose)
-
-    assert_same_three_ways(
-        make, lambda: told(keras.callbacks.LearningRateScheduler), lambda: told(LearningRateScheduler), DATA, epochs=3
-    )
-    printed.append(capsys.readouterr().out)
-
-    assert [printed[1]] * 2 == printed[2:]
+        assert_bit_equal(expected_weights, weights)
+        assert_same_logs(expected, given)
+        assert in_trainer or expected == given
+        assert printed == capsys.readouterr().out
 
 
 def test_it_reaches_the_optimizer_within_another():
-    history = train(scaled, LearningRateScheduler(lambda epoch: 0.5), DATA, by_trainer=True).history
+    history, _ = trained(scaled, True, LearningRateScheduler(lambda epoch: 0.5))
 
     assert [0.5] == history["learning_rate"]
 
@@ -82,13 +99,12 @@ def test_an_error_inside_the_schedule_comes_out_as_it_is():
         raise TypeError("mine")
 
     with pytest.raises(TypeError, match="mine"):
-        Trainer(adam()).fit(X, Y, callbacks=[LearningRateScheduler(schedule)], **FIT)
+        trained(adam, True, LearningRateScheduler(schedule))
 
     assert [0] == calls
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4, "auto"])
-def test_each_step_has_the_rate_of_a_schedule_in_the_optimizer(steps_per_execution):
+def test_each_step_has_the_rate_of_a_schedule_in_the_optimizer():
     """The oracle is Keras with the same schedule where Keras takes one."""
     rate = warmup_cosine(0.25, 5, NUM_STEPS, floor=0.01, start=0.02)
 
@@ -99,33 +115,35 @@ def test_each_step_has_the_rate_of_a_schedule_in_the_optimizer(steps_per_executi
         def __call__(self, step):
             return self.rates[keras.ops.cast(step, "int32")]
 
-    expected, given = perceptron(optimizer=keras.optimizers.Adam(Same())), adam()
+    expected = perceptron(optimizer=keras.optimizers.Adam(Same()))
     expected.fit(X, Y, epochs=3, **FIT)
-    callback, losses = LearningRateScheduler(rate, per_step=True), LossHistory()
-    trainer = Trainer(given, steps_per_execution=steps_per_execution)
-    history = trainer.fit(X, Y, epochs=3, callbacks=[callback, losses], **FIT).history
+    for steps_per_execution in (1, 4, "auto"):
+        given, callback, losses = adam(), LearningRateScheduler(rate, per_step=True), LossHistory()
+        trainer = Trainer(given, steps_per_execution=steps_per_execution)
+        history = trainer.fit(X, Y, epochs=3, callbacks=[callback, losses], **FIT).history
 
-    assert_bit_equal(expected.get_weights(), given.get_weights())
-    assert [np.float32(rate(step)) for step in (5, 11, 17)] == history["learning_rate"]
-    assert NUM_STEPS == len(losses.losses)
-    assert callback.acts_on_batches is False
+        assert_bit_equal(expected.get_weights(), given.get_weights())
+        assert [np.float32(rate(step)) for step in (5, 11, 17)] == history["learning_rate"]
+        assert NUM_STEPS == len(losses.losses)
+        assert callback.acts_on_batches is False
 
 
 @pytest.mark.parametrize("make", [adam, two_of_them, scaled])
-@pytest.mark.parametrize("epochs", [[3], [2, 1]])
-def test_under_model_fit_each_step_has_the_same_rate_as_in_a_trainer(make, epochs):
+def test_under_model_fit_each_step_has_the_same_rate_as_in_a_trainer(make):
     """Every fit counts its steps from 0."""
-    models = []
-    for by_trainer in (True, False):
-        model = make()
+    seen = []
+    for in_trainer in (True, False):
+        own, rates = traced(make, in_trainer), []
+        own.anew()
         callback = LearningRateScheduler(warmup_cosine(0.25, 5, NUM_STEPS), per_step=True)
-        fit = Trainer(model).fit if by_trainer else model.fit
-        histories = [fit(X, Y, epochs=number, callbacks=[callback], **FIT).history for number in epochs]
-        models.append((model, [{k: v for k, v in h.items() if k.startswith("learning")} for h in histories]))
-    (left, left_rates), (right, right_rates) = models
+        for epochs in (2, 1):
+            history = own.runner.fit(X, Y, epochs=epochs, callbacks=[callback], **FIT).history
+            rates.append({name: values for name, values in history.items() if name.startswith("learning")})
+        seen.append((weights_of(own.model), rates))
+    (weights, rates), (other_weights, other_rates) = seen
 
-    assert_bit_equal(weights_of(left), weights_of(right))
-    assert left_rates == right_rates
+    assert_bit_equal(weights, other_weights)
+    assert rates == other_rates
 
 
 def test_under_model_fit_each_execution_has_the_rate_of_its_first_step():
@@ -159,8 +177,7 @@ def test_with_a_schedule_the_function_gets_the_factor():
         got.append(factor)
         return factor / 2
 
-    model = perceptron(optimizer=keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.5, 6, 0.5)))
-    Trainer(model).fit(X, Y, epochs=3, callbacks=[LearningRateScheduler(schedule)], **FIT)
+    trained(decaying, True, LearningRateScheduler(schedule), epochs=3)
 
     assert [1.0, 0.5, 0.25] == got
 
@@ -171,9 +188,7 @@ def test_a_resumed_training_goes_on_as_the_uncut_one(is_scheduled, per_step):
     """Cut behind every epoch; the weights and the optimizer are what a checkpoint holds beside the callback."""
     schedule = warmup_cosine(0.25, 5, NUM_STEPS) if per_step else lambda epoch, rate: rate * 0.75
 
-    def make():
-        rate = keras.optimizers.schedules.ExponentialDecay(0.5, 6, 0.5) if is_scheduled else 0.5
-        return perceptron(optimizer=keras.optimizers.SGD(rate))
+    own = traced(decaying if is_scheduled else adam, False)
 
     class Resumes(LearningRateScheduler):
         """Takes up a state where a Trainer that resumes would."""
@@ -189,8 +204,9 @@ def test_a_resumed_training_goes_on_as_the_uncut_one(is_scheduled, per_step):
             super().on_epoch_end(epoch, logs)
             self.saved = json.loads(json.dumps(self.get_state()))
 
-    whole, cut, state, rates = make(), make(), None, []
-    expected = whole.fit(X, Y, epochs=3, callbacks=[LearningRateScheduler(schedule, per_step=per_step)], **FIT).history
+    once = LearningRateScheduler(schedule, per_step=per_step)
+    expected = own.anew().fit(X, Y, epochs=3, callbacks=[once], **FIT).history
+    expected_weights, cut, state, rates = weights_of(own.model), own.anew(), None, []
     for epoch in range(3):
         callback = Resumes(schedule, per_step=per_step)
         callback.state = state
@@ -198,12 +214,12 @@ def test_a_resumed_training_goes_on_as_the_uncut_one(is_scheduled, per_step):
         state, rates = callback.saved, rates + history["learning_rate"]
 
     assert expected["learning_rate"] == rates
-    assert_bit_equal(weights_of(whole), weights_of(cut))
+    assert_bit_equal(expected_weights, weights_of(own.model))
 
 
 def test_it_may_be_copied_and_used_again():
     callback = copy.deepcopy(LearningRateScheduler(warmup_cosine(0.25, 5, NUM_STEPS), per_step=True))
-    histories = [Trainer(adam()).fit(X, Y, epochs=2, callbacks=[callback], **FIT).history for _ in "ab"]
+    histories = [trained(adam, True, callback, epochs=2)[0] for _ in "ab"]
 
     assert histories[0] == histories[1]
 
@@ -227,7 +243,7 @@ def test_a_function_that_cannot_be_called_so_is_refused_at_once(schedule, per_st
 @pytest.mark.parametrize(("per_step", "when"), [(False, "epoch 0"), (True, "step 0")])
 def test_what_is_no_learning_rate_is_refused(rate, per_step, when):
     with pytest.raises(ConfigError) as error:
-        Trainer(adam()).fit(X, Y, callbacks=[LearningRateScheduler(lambda number: rate, per_step=per_step)], **FIT)
+        trained(adam, True, LearningRateScheduler(lambda number: rate, per_step=per_step))
 
     assert f"schedule gave {rate!r} for {when}: expected a learning rate, a finite number from 0 on." == str(
         error.value

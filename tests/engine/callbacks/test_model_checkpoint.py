@@ -1,8 +1,8 @@
 import copy
+import functools
 import io
 import json
 import os
-import random
 import re
 import resource
 import shutil
@@ -22,7 +22,10 @@ import pytest
 from engine import ConfigError, Every, Trainer
 from engine.callbacks import LambdaCallback, ModelCheckpoint
 from engine.callbacks.atomic import temporary_for
-from tests.helpers import assert_bit_equal, perceptron, samples, weights_of
+from tests.helpers import as_datasets, assert_bit_equal, perceptron, samples, weights_of
+from tests.traced import Traced
+
+pytestmark = pytest.mark.shares_models
 
 X, Y = samples(43, shape=(4,))  # six batches of at most 8
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -62,6 +65,21 @@ def model():
     return perceptron(optimizer=keras.optimizers.Adam(0.1))
 
 
+@functools.cache
+def traced(in_trainer):
+    return Traced(model(), in_trainer=in_trainer)
+
+
+def trainer():
+    """One that has not trained yet."""
+    return traced(True).anew()
+
+
+def untrained():
+    """A model for `model.fit`."""
+    return traced(False).anew()
+
+
 SAME_AS_KERAS = [
     ("{epoch:02d}.keras", {}),
     ("{epoch}-{val_loss:.3f}-{accuracy:.2f}.keras", {}),
@@ -87,8 +105,10 @@ def test_the_files_are_those_of_keras(tmp_path, name, arguments):
     in_trainer = ModelCheckpoint(paths[2], **arguments)
     for path in paths:
         path.parent.mkdir()
-    model().fit(X, Y, epochs=3, callbacks=[theirs, ours], **VALIDATED, **FIT)
-    Trainer(model()).fit(X, Y, epochs=3, callbacks=[in_trainer], **VALIDATED, **FIT)
+    # When Keras has saved a model as .h5, it has forgotten by which optimizer.
+    by_keras, by_us = (model(), Trainer(model())) if name == "last.h5" else (untrained(), trainer())
+    by_keras.fit(**as_datasets(x=X, y=Y, epochs=3, **VALIDATED, **FIT), callbacks=[theirs, ours])
+    by_us.fit(X, Y, epochs=3, callbacks=[in_trainer], **VALIDATED, **FIT)
 
     assert_same_files(paths[0].parent, paths[1].parent)
     assert_same_files(paths[0].parent, paths[2].parent)
@@ -98,18 +118,17 @@ def test_the_files_are_those_of_keras(tmp_path, name, arguments):
 
 
 def test_a_saved_model_goes_on_as_the_one_that_was_saved(tmp_path):
-    trained = model()
-    Trainer(trained).fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "model.keras")], **FIT)
+    trainer().fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "model.keras")], **FIT)
     loaded = keras.models.load_model(tmp_path / "model.keras")
 
-    assert_bit_equal(weights_of(trained), weights_of(loaded))
+    assert_bit_equal(weights_of(traced(True).model), weights_of(loaded))
 
 
 def test_an_existing_best_file_is_not_given_up_in_another_fit(tmp_path):
     """As in Keras: the second fit, of a bad model, finds nothing better."""
     theirs = keras.callbacks.ModelCheckpoint(tmp_path / "theirs.keras", "loss", save_best_only=True)
     ours = ModelCheckpoint(tmp_path / "ours.keras", "loss", save_best_only=True)
-    trained = model()
+    trained = untrained()
     trained.fit(X, Y, epochs=3, callbacks=[theirs, ours], **FIT)
     content = (tmp_path / "ours.keras").read_bytes()
     trained.set_weights([np.full_like(array, 9.0) for array in trained.get_weights()])
@@ -130,13 +149,10 @@ def test_an_existing_best_file_is_not_given_up_in_another_fit(tmp_path):
 )
 def test_the_cadence_is_that_which_was_asked_for(tmp_path, save_freq, names):
     """Under `model.fit` as in a Trainer; the file of a step holds what the model was after that very step."""
-    trained = []
-    for run in (lambda m: m.fit, lambda m: Trainer(m).fit):
-        trained.append(model())
-        directory = tmp_path / str(len(trained))
-        run(trained[-1])(
-            X, Y, epochs=3, callbacks=[ModelCheckpoint(directory / "{step}.keras", save_freq=save_freq)], **FIT
-        )
+    for number, make in enumerate((untrained, trainer), 1):
+        directory = tmp_path / str(number)
+        callback = ModelCheckpoint(directory / "{step}.keras", save_freq=save_freq)
+        make().fit(X, Y, epochs=3, callbacks=[callback], **FIT)
 
         assert names == names_in(directory)
         for name in names:
@@ -159,7 +175,7 @@ def test_after_steps_the_running_means_are_compared(tmp_path):
     means = []
     told = LambdaCallback(on_train_batch_end=lambda batch, logs: means.append(logs["loss"]))
     checkpoint = ModelCheckpoint(tmp_path / "{step}.keras", "loss", save_best_only=True, save_freq=2)
-    Trainer(model()).fit(X, Y, epochs=2, callbacks=[told, checkpoint], **FIT)
+    trainer().fit(X, Y, epochs=2, callbacks=[told, checkpoint], **FIT)
     bests = [step for step in range(2, 13, 2) if means[step - 1] < min(means[1 : step - 1 : 2], default=np.inf)]
 
     assert sorted(f"{step}.keras" for step in bests) == names_in(tmp_path)
@@ -176,7 +192,7 @@ def test_a_value_of_the_validation_is_compared_when_the_validation_is_over(tmp_p
     validated = []
     told = LambdaCallback(on_test_end=lambda logs: validated.append(logs["loss"]))
     fit = {"validation_freq": Every(steps=4), "epochs": 4, **VALIDATED}
-    Trainer(model()).fit(X, Y, callbacks=[told, checkpoint], **fit, **FIT)
+    trainer().fit(X, Y, callbacks=[told, checkpoint], **fit, **FIT)
     due = [(4 * i, loss) for i, loss in enumerate(validated, 1) if 4 * i % save_freq == 0]
     bests = [(step, loss) for i, (step, loss) in enumerate(due) if loss < min((old for _, old in due[:i]), default=9.0)]
 
@@ -210,12 +226,12 @@ def test_a_monitor_that_is_not_there_is_no_improvement(tmp_path):
     with pytest.warns(
         UserWarning, match="ModelCheckpoint monitors 'val_loss', but the logs .* hold 'accuracy', 'loss'"
     ) as told:
-        model().fit(X, Y, epochs=3, callbacks=[checkpoint], **FIT)
+        untrained().fit(X, Y, epochs=3, callbacks=[checkpoint], **FIT)
 
     assert 1 == len(told)
     assert [] == names_in(tmp_path)
     with pytest.raises(ConfigError, match="ModelCheckpoint monitors 'val_loss'"):
-        Trainer(model()).fit(X, Y, callbacks=[checkpoint], **FIT)
+        trainer().fit(X, Y, callbacks=[checkpoint], **FIT)
 
 
 def test_a_direction_that_nothing_tells_is_refused_before_the_first_step_and_only_if_it_matters(tmp_path):
@@ -240,7 +256,7 @@ def test_nan_is_no_improvement_and_does_not_stand_in_the_way_of_one(tmp_path, fi
     values = [first, np.nan, 1.0, np.nan]
     change = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(loss=values[epoch]))
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", "loss", save_best_only=True)
-    Trainer(model()).fit(X, Y, epochs=4, callbacks=[change, checkpoint], **FIT)
+    trainer().fit(X, Y, epochs=4, callbacks=[change, checkpoint], **FIT)
 
     assert (["1.keras"] if first == 2.0 else []) + ["3.keras"] == names_in(tmp_path)
     assert 1.0 == checkpoint.best
@@ -252,7 +268,7 @@ def test_a_slow_disk_leaves_no_doubt_about_what_was_best(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: (time.sleep(0.2), real(descriptor)))
     change = LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(loss=values[epoch]))
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", "loss", save_best_only=True)
-    Trainer(model()).fit(X, Y, epochs=3, callbacks=[change, checkpoint], **FIT)
+    trainer().fit(X, Y, epochs=3, callbacks=[change, checkpoint], **FIT)
 
     assert ["1.keras", "2.keras"] == names_in(tmp_path)
     assert 1.0 == checkpoint.best
@@ -281,7 +297,7 @@ def test_of_the_files_that_it_wrote_it_keeps_the_last_and_the_best(tmp_path, arg
             os.utime(tmp_path / name, (10**9 - epoch,) * 2)
 
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", **({"monitor": "loss"} | arguments), background=background)
-    Trainer(model()).fit(X, Y, epochs=6, callbacks=[LambdaCallback(on_epoch_end=change), checkpoint], **FIT)
+    trainer().fit(X, Y, epochs=6, callbacks=[LambdaCallback(on_epoch_end=change), checkpoint], **FIT)
 
     assert ["0.keras", *(f"{epoch}.keras" for epoch in kept)] == names_in(tmp_path)
     assert [f"{tmp_path}/{epoch}.keras" for epoch in kept] == [file.path for file in checkpoint.files]
@@ -290,9 +306,7 @@ def test_of_the_files_that_it_wrote_it_keeps_the_last_and_the_best(tmp_path, arg
 def test_an_epoch_without_the_monitor_is_kept_for_being_the_last(tmp_path):
     """Validation every other epoch; nothing is said where it is only not due."""
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", keep_best=1, keep_last=1)
-    history = (
-        Trainer(model()).fit(X, Y, epochs=5, validation_freq=2, callbacks=[checkpoint], **VALIDATED, **FIT).history
-    )
+    history = trainer().fit(X, Y, epochs=5, validation_freq=2, callbacks=[checkpoint], **VALIDATED, **FIT).history
     rated = {Path(file.path).name: file.value for file in checkpoint.files}
     best = 2 + 2 * int(np.argmin(history["val_loss"]))
 
@@ -304,14 +318,14 @@ def test_an_epoch_without_the_monitor_is_kept_for_being_the_last(tmp_path):
 def test_a_file_that_somebody_took_away_is_no_error(tmp_path):
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", keep_last=1, background=False)
     take = LambdaCallback(on_epoch_begin=lambda epoch, logs: epoch == 2 and os.unlink(tmp_path / "2.keras"))
-    Trainer(model()).fit(X, Y, epochs=3, callbacks=[checkpoint, take], **FIT)
+    trainer().fit(X, Y, epochs=3, callbacks=[checkpoint, take], **FIT)
 
     assert ["3.keras"] == names_in(tmp_path)
 
 
-def resuming(checkpoint, state):
-    """What a Trainer does that resumes: `set_state` after every `on_train_begin`."""
-    return LambdaCallback(on_train_begin=lambda logs: checkpoint.set_state(json.loads(json.dumps(state))))
+def resuming(checkpoint, states):
+    """What a Trainer does that resumes: `set_state`, of the last state, after every `on_train_begin`."""
+    return LambdaCallback(on_train_begin=lambda logs: checkpoint.set_state(json.loads(json.dumps(states[-1]))))
 
 
 @pytest.mark.parametrize("arguments", [{"keep_last": 2, "keep_best": 1}, {"save_best_only": True}])
@@ -321,13 +335,12 @@ def test_a_resumed_run_leaves_the_files_of_the_whole_run(tmp_path, arguments):
     whole, first, second = (
         ModelCheckpoint(tmp_path / name / "{epoch}.keras", "loss", **arguments) for name in ("whole", "cut", "cut")
     )
-    Trainer(model()).fit(X, Y, epochs=5, callbacks=[change, whole], **FIT)
-    trained, states = model(), []
+    trainer().fit(X, Y, epochs=5, callbacks=[change, whole], **FIT)
+    states = []
     save = LambdaCallback(on_epoch_end=lambda epoch, logs: states.append(first.get_state()))
-    Trainer(trained).fit(X, Y, epochs=3, callbacks=[change, first, save], **FIT)
-    Trainer(trained).fit(
-        X, Y, epochs=5, initial_epoch=3, callbacks=[change, second, resuming(second, states[-1])], **FIT
-    )
+    resumed = [change, second, resuming(second, states)]
+    trainer().fit(X, Y, epochs=3, callbacks=[change, first, save], **FIT)
+    traced(True).runner.fit(X, Y, epochs=5, initial_epoch=3, callbacks=resumed, **FIT)
 
     assert_same_files(tmp_path / "whole", tmp_path / "cut")
     assert whole.best == second.best
@@ -343,7 +356,7 @@ def test_a_state_never_makes_it_delete_what_is_not_its_own(tmp_path):
     paths = [*map(str, others), f"{tmp_path}/runs/../precious.keras"]
     checkpoint = ModelCheckpoint(tmp_path / "runs" / "{epoch}-.keras", keep_last=1)
     state = {"best": None, "files": [[path, None] for path in paths], "is_due": False, "step_values": {}}
-    Trainer(model()).fit(X, Y, callbacks=[checkpoint, resuming(checkpoint, state)], **FIT)
+    trainer().fit(X, Y, callbacks=[checkpoint, resuming(checkpoint, [state])], **FIT)
 
     assert all(path.exists() for path in others)
     assert ["1-.keras"] == names_in(tmp_path / "runs")
@@ -379,13 +392,13 @@ def test_a_system_that_refuses_costs_no_file_and_leaves_nothing_behind(
     """What stands there is whole: the file of before, or, if its name alone is not yet on the disk, the new one."""
     path, epochs = tmp_path / f"model{ending}", []
     weights = {"save_weights_only": ending != ".keras"}
-    Trainer(model()).fit(X, Y, callbacks=[ModelCheckpoint(path, **weights)], **FIT)
+    trainer().fit(X, Y, callbacks=[ModelCheckpoint(path, **weights)], **FIT)
     before = datasets_of(path)
     refusing_at(monkeypatch, name, k)
     told = LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
     checkpoint = ModelCheckpoint(path, **weights, background=background)
     with pytest.raises(OSError, match="No space left on device") as caught:
-        Trainer(model()).fit(X, Y, epochs=3, callbacks=[told, checkpoint], **FIT)
+        trainer().fit(X, Y, epochs=3, callbacks=[told, checkpoint], **FIT)
 
     assert OSError is type(caught.value)
     assert [path.name] == names_in(tmp_path)
@@ -401,11 +414,9 @@ def test_a_system_that_refuses_costs_no_file_and_leaves_nothing_behind(
 def test_the_last_file_may_fail_too(tmp_path, monkeypatch, run):
     """It is waited for in `on_train_end`."""
     refusing_at(monkeypatch, "replace", 1)
-    trained = model()
+    fit = untrained().fit if run == "fit" else trainer().fit
     with pytest.raises(OSError, match="No space left on device"):
-        (trained.fit if run == "fit" else Trainer(trained).fit)(
-            X, Y, callbacks=[ModelCheckpoint(tmp_path / "a.keras")], **FIT
-        )
+        fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "a.keras")], **FIT)
 
     assert [] == names_in(tmp_path)
 
@@ -435,14 +446,15 @@ def test_the_room_that_is_asked_for_is_enough(tmp_path, monkeypatch, num_layers)
     layers = [keras.layers.Dense(4 if num_layers > 1 else 300_000, activation="softmax") for _ in range(num_layers)]
     trained = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(3, activation="softmax")])
     trained.compile("adam", "sparse_categorical_crossentropy")
+    own = Trainer(trained)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or shutil._ntuple_diskusage(0, 0, 0))
     for name, arguments in (("a.weights.h5", WEIGHTS), ("a.keras", {})):
         with pytest.raises(OSError, match="the model needs") as caught:
-            Trainer(trained).fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / name, **arguments)], **FIT)
+            own.fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / name, **arguments)], **FIT)
         needed = int(str(caught.value).split("the model needs ")[1].split(":")[0])
         with monkeypatch.context() as patch:
             patch.setattr(shutil, "disk_usage", real)
-            Trainer(trained).fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / name, **arguments)], **FIT)
+            own.fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / name, **arguments)], **FIT)
 
         assert (tmp_path / name).stat().st_size < needed < 2 * (tmp_path / name).stat().st_size + 2_000_000
 
@@ -450,14 +462,14 @@ def test_the_room_that_is_asked_for_is_enough(tmp_path, monkeypatch, num_layers)
 def test_a_file_that_may_not_grow_costs_no_file(tmp_path):
     """A limit on the size of files stands for a full disk: `.keras` is written by Python, and fails in words."""
     path = tmp_path / "a.keras"
-    trainer, limits = Trainer(model()), resource.getrlimit(resource.RLIMIT_FSIZE)
-    trainer.fit(X, Y, callbacks=[ModelCheckpoint(path)], **FIT)
+    own, limits = trainer(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    own.fit(X, Y, callbacks=[ModelCheckpoint(path)], **FIT)
     before = path.read_bytes()
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            trainer.fit(X, Y, callbacks=[ModelCheckpoint(path)], **FIT)
+            own.fit(X, Y, callbacks=[ModelCheckpoint(path)], **FIT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
@@ -472,7 +484,7 @@ def test_after_an_error_in_the_training_the_file_on_its_way_arrives(tmp_path, er
         raise error
 
     checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras")
-    for run in (Trainer(model()).fit, model().fit):
+    for run in (trainer().fit, untrained().fit):
         with pytest.raises(error):
             run(X, Y, callbacks=[checkpoint, LambdaCallback(on_epoch_end=fail)], **FIT)
     checkpoint.get_state()  # after an error under `model.fit`, nobody has waited
@@ -488,7 +500,7 @@ def test_what_a_killed_process_left_is_removed_when_training_begins(tmp_path):
     left, others = (name.replace(f"-{os.getpid()}-", f"-{done.pid}-") for name in names)
     for name in (left, others):
         (tmp_path / name).write_bytes(b"")
-    Trainer(model()).fit(X, Y, epochs=0, callbacks=[ModelCheckpoint(tmp_path / "{epoch}.keras")], **FIT)
+    trainer().fit(X, Y, epochs=0, callbacks=[ModelCheckpoint(tmp_path / "{epoch}.keras")], **FIT)
 
     assert [others] == names_in(tmp_path)
 
@@ -501,15 +513,13 @@ def test_where_nothing_can_be_written_is_said_before_the_first_step(tmp_path, pl
     told = LambdaCallback(on_epoch_begin=lambda epoch, logs: steps.append(epoch))
     path = tmp_path / (place if place != "directory" else "directory.keras")
     with pytest.raises((NotADirectoryError, FileExistsError, IsADirectoryError)):
-        Trainer(model()).fit(X, Y, callbacks=[told, ModelCheckpoint(path)], **FIT)
+        trainer().fit(X, Y, callbacks=[told, ModelCheckpoint(path)], **FIT)
 
     assert [] == steps
 
 
 def test_placeholders_may_name_directories(tmp_path):
-    Trainer(model()).fit(
-        X, Y, epochs=2, callbacks=[ModelCheckpoint(tmp_path / "{epoch}" / "a.keras", keep_last=1)], **FIT
-    )
+    trainer().fit(X, Y, epochs=2, callbacks=[ModelCheckpoint(tmp_path / "{epoch}" / "a.keras", keep_last=1)], **FIT)
 
     assert ["1", "2"] == names_in(tmp_path)
     assert ([], ["a.keras"]) == (names_in(tmp_path / "1"), names_in(tmp_path / "2"))
@@ -535,7 +545,7 @@ def test_it_says_what_keras_says(tmp_path, capsys, background):
     for kind, more in ((keras.callbacks.ModelCheckpoint, {}), (ModelCheckpoint, {"background": background})):
         for best in (False, True):
             checkpoint = kind(str(tmp_path / "a.keras"), "loss", 1, best, mode="max", **more)
-            model().fit(X, Y, epochs=3, callbacks=[checkpoint], **FIT)
+            untrained().fit(**as_datasets(x=X, y=Y, epochs=3, **FIT), callbacks=[checkpoint])
         said.append(capsys.readouterr().out)
 
     assert said[0] == said[1]
@@ -545,7 +555,7 @@ def test_it_says_what_keras_says(tmp_path, capsys, background):
 def test_a_copy_saves_as_well(tmp_path):
     """A tuner copies every callback for each of its trials."""
     copied = copy.deepcopy(ModelCheckpoint(tmp_path / "{step}.keras", save_freq=3))
-    Trainer(model()).fit(X, Y, callbacks=[copied], **FIT)
+    trainer().fit(X, Y, callbacks=[copied], **FIT)
 
     assert ["3.keras", "6.keras"] == names_in(tmp_path)
     assert ["3.keras", "6.keras"] == [Path(file.path).name for file in copy.deepcopy(copied).files]
@@ -555,7 +565,7 @@ def test_a_copy_saves_as_well(tmp_path):
 def test_a_placeholder_that_stands_for_nothing_is_an_error_that_says_what_there_is(tmp_path, kind):
     words = "there is no 'auc' when it is filled in. There are 'accuracy', 'epoch', 'loss', 'step'"
     with pytest.raises(kind, match=re.escape(words)):
-        Trainer(model()).fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "{auc}.keras")], **FIT)
+        trainer().fit(X, Y, callbacks=[ModelCheckpoint(tmp_path / "{auc}.keras")], **FIT)
 
 
 @pytest.mark.parametrize(
@@ -580,53 +590,75 @@ def test_a_wrong_argument_is_refused(path, arguments, words):
 
 
 KILLED = """
-import os, signal, sys
+import os, random, signal, sys, time
+from pathlib import Path
+
 from engine import Trainer
 from engine.callbacks import ModelCheckpoint
 from tests.helpers import perceptron, samples
 
-directory, function, last_call = sys.argv[1], sys.argv[2], int(sys.argv[3])
-real, calls = getattr(os, function, None), []
+def train(directory, function, last_call):
+    real, calls = getattr(os, function, None), []
 
-def call(*arguments):
-    calls.append(arguments)
-    if len(calls) == last_call:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*arguments)
+    def call(*arguments):
+        calls.append(arguments)
+        if len(calls) == last_call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments)
 
-setattr(os, function, call)
-x, y = samples(43, shape=(4,))
-callbacks = [
-    ModelCheckpoint(directory + "/last.weights.h5", save_weights_only=True, save_freq=1),
-    ModelCheckpoint(directory + "/{step}.keras", save_freq=2, keep_last=3),
-]
-Trainer(perceptron(optimizer="adam")).fit(x, y, batch_size=8, epochs=10**6, callbacks=callbacks, verbose=0)
+    setattr(os, function, call)
+    x, y = samples(43, shape=(4,))
+    callbacks = [
+        ModelCheckpoint(directory / "last.weights.h5", save_weights_only=True, save_freq=1),
+        ModelCheckpoint(directory / "{step}.keras", save_freq=2, keep_last=3),
+    ]
+    Trainer(perceptron(optimizer="adam")).fit(x, y, batch_size=8, epochs=10**6, callbacks=callbacks, verbose=0)
+
+for function, last_call in {"fsync": 9, "replace": 9, "unlink": 2, "none": 0}.items():
+    directory = Path(sys.argv[1], function)
+    process = os.fork()
+    if not process:
+        train(directory, function, last_call)
+    if function == "none":
+        while not any(directory.glob("??.keras")) and not os.waitpid(process, os.WNOHANG)[0]:
+            time.sleep(0.01)
+        time.sleep(random.Random(0).uniform(0, 0.3))
+        os.kill(process, signal.SIGKILL)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("function", "call"), [("fsync", 9), ("replace", 9), ("unlink", 2), ("none", 0)])
-def test_a_process_that_is_killed_in_the_middle_of_saving_leaves_whole_files_only(tmp_path, function, call):
-    """Not on the disk yet, not in its place yet, with a file to delete still there, and at any moment."""
-    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path, function, str(call)])
-    if function == "none":
-        while process.poll() is None and not any(tmp_path.glob("??.keras")):
-            time.sleep(0.01)
-        time.sleep(random.Random(0).uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A directory for each of the processes, which are forks of one that has TensorFlow imported, and done no more."""
+    directory = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", KILLED, directory]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240).stdout
 
-    assert -signal.SIGKILL == process.wait(timeout=240)
-    steps = sorted(int(path.stem) for path in tmp_path.glob("[0-9]*.keras"))
+    assert [str(-signal.SIGKILL)] * 4 == said.split()
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["fsync", "replace", "unlink", "none"])
+def test_a_process_that_is_killed_in_the_middle_of_saving_leaves_whole_files_only(killed, function):
+    """Not on the disk yet, not in its place yet, with a file to delete still there, and at any moment."""
+    directory = killed / function
+    steps = sorted(int(path.stem) for path in directory.glob("[0-9]*.keras"))
+
     assert steps
     assert list(range(steps[0], steps[0] + 2 * len(steps), 2)) == steps
     for step in steps:
-        assert step == int(keras.models.load_model(tmp_path / f"{step}.keras").optimizer.iterations)
+        assert step == int(keras.models.load_model(directory / f"{step}.keras").optimizer.iterations)
     last = model()
     last.optimizer.build(last.trainable_variables)
-    last.load_weights(tmp_path / "last.weights.h5")
+    last.load_weights(directory / "last.weights.h5")
     assert 0 <= int(last.optimizer.iterations) - steps[-1] <= 2
-    hidden = [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    hidden = [name for name in os.listdir(directory) if name.startswith(".")]
     assert hidden or function in ("unlink", "none")  # nobody but a training that begins removes it
-    callbacks = [ModelCheckpoint(tmp_path / "last.weights.h5", **WEIGHTS), ModelCheckpoint(tmp_path / "{step}.keras")]
-    Trainer(last).fit(X, Y, epochs=0, callbacks=callbacks, **FIT)
-    assert [] == [name for name in os.listdir(tmp_path) if name.startswith(".")]
+    callbacks = [
+        ModelCheckpoint(directory / "last.weights.h5", **WEIGHTS),
+        ModelCheckpoint(directory / "{step}.keras"),
+    ]
+    trainer().fit(X, Y, epochs=0, callbacks=callbacks, **FIT)
+    assert [] == [name for name in os.listdir(directory) if name.startswith(".")]

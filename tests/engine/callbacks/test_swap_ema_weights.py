@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -5,8 +7,10 @@ import pytest
 from engine import Trainer
 from engine.callbacks import EarlyStopping, SwapEMAWeights
 from engine.errors import ConfigError
-from tests.helpers import assert_bit_equal, perceptron, samples, weights_of
-from tests.three_ways import train
+from tests.helpers import as_datasets, assert_bit_equal, perceptron, samples, weights_of
+from tests.traced import Traced
+
+pytestmark = pytest.mark.shares_models
 
 X, Y = DATA = samples(43, shape=(4,))
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -33,50 +37,57 @@ optimizers = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIM
 everywhere = pytest.mark.parametrize("in_trainer", [True, False], ids=["trainer", "model.fit"])
 
 
+@functools.cache
+def traced(optimizer, in_trainer):
+    return Traced(perceptron(optimizer=optimizer()), in_trainer=in_trainer)
+
+
 def fitting(model, in_trainer):
     return Trainer(model) if in_trainer else model
 
 
+def trained(optimizer, in_trainer, *callbacks):
+    """The history and all variables behind three epochs."""
+    arguments = {"x": X, "y": Y, "validation_data": DATA, "epochs": 3, **FIT}
+    if not in_trainer:
+        arguments = as_datasets(**arguments)
+    history = traced(optimizer, in_trainer).anew().fit(**arguments, callbacks=callbacks)
+    return history.history, weights_of(traced(optimizer, in_trainer).model)
+
+
 @optimizers
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
-@everywhere
-def test_it_trains_and_validates_as_with_keras(optimizer, swap_on_epoch, in_trainer):
+def test_it_trains_and_validates_as_with_keras(optimizer, swap_on_epoch):
     """But for the rounding of Keras's swaps, which add and subtract."""
-    make = lambda: perceptron(optimizer=optimizer())  # noqa: E731
-    arguments = {"epochs": 3, "validation_data": DATA}
-    theirs = train(make, keras.callbacks.SwapEMAWeights(swap_on_epoch), DATA, by_trainer=False, **arguments)
-    ours = train(make, SwapEMAWeights(swap_on_epoch), DATA, by_trainer=in_trainer, **arguments)
+    history, weights = trained(optimizer, False, keras.callbacks.SwapEMAWeights(swap_on_epoch))
+    for in_trainer in (True, False):
+        given_history, given_weights = trained(optimizer, in_trainer, SwapEMAWeights(swap_on_epoch))
 
-    for name, expected in theirs.history.items():
-        np.testing.assert_allclose(ours.history[name], expected, rtol=1e-5, err_msg=name)
-    for expected, given in zip(weights_of(theirs.model), weights_of(ours.model), strict=True):
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6)
+        for name, expected in history.items():
+            np.testing.assert_allclose(given_history[name], expected, rtol=1e-5, err_msg=name)
+        for expected, given in zip(weights, given_weights, strict=True):
+            np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-6)
 
 
 @optimizers
-@pytest.mark.parametrize("swap_on_epoch", [False, True])
 @everywhere
-def test_the_training_is_the_same_to_the_bit_as_without_it(optimizer, swap_on_epoch, in_trainer):
-    trained = []
-    for callbacks in ([], [SwapEMAWeights(swap_on_epoch)]):
-        model = perceptron(optimizer=optimizer())
-        history = (
-            fitting(model, in_trainer).fit(X, Y, epochs=3, validation_data=DATA, callbacks=callbacks, **FIT).history
-        )
-        trained.append((model, {name: history[name] for name in ("accuracy", "loss")}))
-    (expected, expected_logs), (given, given_logs) = trained
+def test_the_training_is_the_same_to_the_bit_as_without_it(optimizer, in_trainer):
+    history, weights = trained(optimizer, in_trainer)
+    for swap_on_epoch in (False, True):
+        given_history, given_weights = trained(optimizer, in_trainer, SwapEMAWeights(swap_on_epoch))
 
-    assert_bit_equal(weights_of(expected), weights_of(given))
-    assert expected_logs == given_logs
+        assert_bit_equal(weights, given_weights)
+        for name in ("accuracy", "loss"):
+            assert history[name] == given_history[name]
 
 
 @everywhere
 def test_the_validation_is_one_of_the_averages(in_trainer):
     """Those with which such a training ends."""
-    model = perceptron(optimizer=averaging())
-    history = fitting(model, in_trainer).fit(X, Y, validation_data=DATA, callbacks=[SwapEMAWeights()], **FIT).history
+    own = traced(averaging, in_trainer)
+    history = own.anew().fit(X, Y, validation_data=DATA, callbacks=[SwapEMAWeights()], **FIT).history
 
-    expected = model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)["loss"]
+    expected = own.model.evaluate(X, Y, batch_size=8, verbose=0, return_dict=True)["loss"]
 
     np.testing.assert_allclose(history["val_loss"], [expected], rtol=1e-6)  # ours sums in float64
 
@@ -101,16 +112,14 @@ class Sees(keras.callbacks.Callback):
 @everywhere
 def test_the_model_has_its_own_weights_back_after_a_prediction_and_an_evaluation(in_trainer):
     """Keras leaves the averages in after a prediction."""
-    model = perceptron(optimizer=averaging())
-    fitting(model, in_trainer).fit(X, Y, **FIT)
+    runner, model = traced(averaging, in_trainer).anew(), traced(averaging, in_trainer).model
+    runner.fit(X, Y, **FIT)
     averages = model.get_weights()
     own = [array + 1 for array in averages]
     model.set_weights(own)
     for run in ("predict", "evaluate"):
         sees = Sees()
-        getattr(fitting(model, in_trainer), run)(
-            X, *([Y] if run == "evaluate" else []), verbose=0, callbacks=[SwapEMAWeights(), sees]
-        )
+        getattr(runner, run)(X, *([Y] if run == "evaluate" else []), verbose=0, callbacks=[SwapEMAWeights(), sees])
 
         assert_bit_equal(averages, sees.seen["test" if run == "evaluate" else run])
         assert_bit_equal(own, model.get_weights())
@@ -119,9 +128,8 @@ def test_the_model_has_its_own_weights_back_after_a_prediction_and_an_evaluation
 @everywhere
 def test_callbacks_behind_it_may_see_the_averages_at_the_end_of_an_epoch(in_trainer):
     for swap_on_epoch in (False, True):
-        model, sees = perceptron(optimizer=averaging()), Sees()
-        callbacks = [SwapEMAWeights(swap_on_epoch), sees]
-        fitting(model, in_trainer).fit(X, Y, epochs=2, validation_data=DATA, callbacks=callbacks, **FIT)
+        sees = Sees()
+        trained(averaging, in_trainer, SwapEMAWeights(swap_on_epoch), sees)
 
         assert swap_on_epoch == all(
             np.array_equal(*pair) for pair in zip(sees.seen["epoch"], sees.seen["test"], strict=True)
@@ -131,12 +139,12 @@ def test_callbacks_behind_it_may_see_the_averages_at_the_end_of_an_epoch(in_trai
 @everywhere
 def test_a_training_that_stops_early_ends_with_the_averages_too(in_trainer):
     """With Keras's, which swaps at the end of the last epoch only if it was to be the last, it does not."""
-    models = []
+    weights = []
     for callbacks, epochs in (([], 2), ([SwapEMAWeights(True), EarlyStopping("loss", mode="max")], 9)):
-        models.append(perceptron(optimizer=averaging()))
-        fitting(models[-1], in_trainer).fit(X, Y, epochs=epochs, callbacks=callbacks, **FIT)
+        traced(averaging, in_trainer).anew().fit(X, Y, epochs=epochs, callbacks=callbacks, **FIT)
+        weights.append(weights_of(traced(averaging, in_trainer).model))
 
-    assert_bit_equal(weights_of(models[0]), weights_of(models[1]))
+    assert_bit_equal(*weights)
 
 
 @pytest.mark.parametrize("hook", ["on_test_batch_end", "on_test_end", "on_epoch_end"])
@@ -150,13 +158,13 @@ def test_after_an_error_the_model_has_its_own_weights(hook):
         raise ValueError("mine")
 
     setattr(Fails, hook, fail)
-    models = []
+    weights = []
     for callbacks in ([], [SwapEMAWeights(swap_on_epoch=True)]):
-        models.append(perceptron(optimizer=averaging()))
         with pytest.raises(ValueError, match="mine"):
-            Trainer(models[-1]).fit(X, Y, validation_data=DATA, callbacks=[*callbacks, Fails()], **FIT)
+            trained(averaging, True, *callbacks, Fails())
+        weights.append(weights_of(traced(averaging, True).model))
 
-    assert_bit_equal(weights_of(models[0]), weights_of(models[1]))
+    assert_bit_equal(*weights)
 
 
 @pytest.mark.parametrize("run", ["evaluate", "predict"])
@@ -167,8 +175,7 @@ def test_after_an_error_outside_of_a_training_too(run):
 
         on_predict_batch_end = on_test_batch_end
 
-    model = perceptron(optimizer=averaging())
-    trainer = Trainer(model)
+    trainer, model = traced(averaging, True).anew(), traced(averaging, True).model
     trainer.fit(X, Y, **FIT)
     own = [array + 1 for array in model.get_weights()]
     model.set_weights(own)
@@ -183,14 +190,14 @@ def test_under_model_fit_which_tells_nobody_of_an_error_the_next_training_gives_
         def on_test_batch_end(self, batch, logs=None):
             raise ValueError("mine")
 
-    models, swap = [], SwapEMAWeights()
+    weights, swap = [], SwapEMAWeights()
     for callbacks in ([], [swap]):
-        models.append(perceptron(optimizer=averaging()))
         with pytest.raises(ValueError, match="mine"):
-            models[-1].fit(X, Y, validation_data=DATA, callbacks=[*callbacks, Fails()], **FIT)
-        models[-1].fit(X, Y, callbacks=callbacks, **FIT)
+            trained(averaging, False, *callbacks, Fails())
+        traced(averaging, False).model.fit(X, Y, callbacks=callbacks, **FIT)
+        weights.append(weights_of(traced(averaging, False).model))
 
-    assert_bit_equal(weights_of(models[0]), weights_of(models[1]))
+    assert_bit_equal(*weights)
 
 
 def test_an_evaluation_between_two_epochs_leaves_the_averages_there():
@@ -202,8 +209,8 @@ def test_an_evaluation_between_two_epochs_leaves_the_averages_there():
             self.before = self.model.get_weights()
             self.model.evaluate(X, Y, verbose=0, callbacks=[swap])
 
-    evaluates, model = Evaluates(), perceptron(optimizer=averaging())
-    model.fit(X, Y, epochs=2, callbacks=[swap, evaluates, sees], **FIT)
+    evaluates = Evaluates()
+    traced(averaging, False).anew().fit(X, Y, epochs=2, callbacks=[swap, evaluates, sees], **FIT)
 
     assert_bit_equal(evaluates.before, sees.seen["epoch"])
 
@@ -218,7 +225,7 @@ def test_an_optimizer_without_a_step_has_no_averages_to_put_in():
 
 @pytest.mark.parametrize("swap_on_epoch", [False, True])
 def test_a_resumed_training_goes_on_as_the_uncut_one(swap_on_epoch):
-    """Cut behind every epoch; what a checkpoint holds beside the callback is put into a new model."""
+    """Cut behind every epoch; what a checkpoint holds beside the callback is put into a model that begins anew."""
 
     class Saves(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -232,17 +239,16 @@ def test_a_resumed_training_goes_on_as_the_uncut_one(swap_on_epoch):
                 variable.assign(value)
             swap.set_state(state)
 
-    whole = perceptron(optimizer=averaging())
-    Trainer(whole).fit(X, Y, epochs=3, validation_data=DATA, callbacks=[SwapEMAWeights(swap_on_epoch)], **FIT)
-    saves = Saves()
+    _, whole = trained(averaging, True, SwapEMAWeights(swap_on_epoch))
+    saves, model = Saves(), traced(averaging, True).model
     for epoch in range(3):
-        swap, model = SwapEMAWeights(swap_on_epoch), perceptron(optimizer=averaging())
+        swap = SwapEMAWeights(swap_on_epoch)
         callbacks = [swap, *([Resumes()] if epoch else []), saves]
-        Trainer(model).fit(
+        traced(averaging, True).anew().fit(
             X, Y, initial_epoch=epoch, epochs=epoch + 1, validation_data=DATA, callbacks=callbacks, **FIT
         )
 
-    assert_bit_equal(weights_of(whole), weights_of(model))
+    assert_bit_equal(whole, weights_of(model))
 
 
 def test_replicas_swap_too(two_replicas):

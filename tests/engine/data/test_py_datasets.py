@@ -1,3 +1,4 @@
+import functools
 import gc
 import multiprocessing
 import threading
@@ -13,7 +14,9 @@ from engine.data import Reader, Resumption, open_source
 from engine.data.order import order
 from engine.errors import DataError
 from tests.helpers import Recorder, assert_bit_equal, batches_of, perceptron, samples
+from tests.traced import Traced
 
+pytestmark = pytest.mark.shares_models
 X, Y = samples(48, shape=(4,))
 MODES = {
     "one thread": {},
@@ -70,6 +73,11 @@ class Barriers(Numbers):
         return super().__getitem__(index)
 
 
+@functools.cache
+def traced():
+    return Traced(perceptron(), in_trainer=True)
+
+
 def numbers_of(walk):
     return [int(number) for (batch,) in batches_of(walk) for number in batch]
 
@@ -119,7 +127,7 @@ def test_an_epoch_is_begun_before_its_first_batch_and_ended_after_its_last(steps
 @modes
 def test_the_hooks_are_called_once_an_epoch_however_batches_are_made(mode):
     dataset = Pairs(3, **MODES[mode])
-    Trainer(perceptron()).fit(dataset, epochs=2, callbacks=[Recorder()], verbose=0)
+    traced().anew().fit(dataset, epochs=2, callbacks=[Recorder()], verbose=0)
 
     assert ["B", "E"] * 2 == [call for call in seen(dataset) if isinstance(call, str)]
     assert ("use_multiprocessing" in MODES[mode]) == (["B", "E"] * 2 == seen(dataset))
@@ -139,7 +147,7 @@ def test_replicas_ask_for_no_batch_before_the_epoch_is_begun(two_replicas, mode)
 def test_evaluating_predicting_and_each_validation_are_epochs_of_their_own():
     """Never shuffled."""
     dataset = Pairs(3)
-    trainer = Trainer(perceptron())
+    trainer = traced().anew()
     trainer.evaluate(dataset, verbose=0)
     trainer.predict(dataset, verbose=0)
     evaluated = dataset.calls
@@ -175,7 +183,7 @@ class Changes(Pairs):
 @modes
 def test_the_length_may_change_between_epochs(mode):
     callback = Recorder()
-    Trainer(perceptron()).fit(Changes(2, **MODES[mode]), epochs=3, callbacks=[callback], verbose=0)
+    traced().anew().fit(Changes(2, **MODES[mode]), epochs=3, callbacks=[callback], verbose=0)
     ends = [call[1] for call in callback.calls if call[0] == "on_train_batch_end"]
 
     assert [0, 1, 0, 1, 2, 3, 4, 0] == ends
@@ -210,7 +218,7 @@ def test_one_without_an_end_goes_on_from_epoch_to_epoch_in_its_own_order(mode):
 def test_one_without_an_end_needs_steps(arguments):
     data = (Pairs(None),) if not arguments else (X, Y)
     with pytest.raises(DataError, match=r"The data is endless .* Give (validation_steps|steps_per_epoch)"):
-        Trainer(perceptron()).fit(*data, verbose=0, **{name: Pairs(None) for name in arguments})
+        traced().anew().fit(*data, verbose=0, **{name: Pairs(None) for name in arguments})
 
 
 def test_batches_are_made_side_by_side_in_threads():
@@ -233,26 +241,33 @@ def test_no_more_batches_wait_than_the_dataset_allows(max_queue_size):
     assert 3 <= len(seen(dataset)) <= 3 + 3 + 1 + max_queue_size
 
 
-@modes
-@pytest.mark.parametrize("error", [KeyError, IndexError, OSError, StopIteration])
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        *((mode, error) for mode in ("one thread", "processes") for error in (KeyError, IndexError, StopIteration)),
+        ("threads", OSError),
+        ("a process", StopIteration),
+    ],
+)
 def test_an_error_in_the_users_code_comes_out_of_fit_after_the_steps_before_it(mode, error):
     """As its type, whoever made the batch; a StopIteration, which Python forbids here, as Python's RuntimeError."""
-    dataset, model = Pairs(5, **MODES[mode]), perceptron()
+    dataset = Pairs(5, **MODES[mode])
     dataset.error_at[3] = error
     expected = (RuntimeError, "StopIteration") if error is StopIteration else (error, "mine")
     with pytest.raises(expected[0], match=expected[1]):
-        Trainer(model).fit(dataset, shuffle=False, verbose=0)
+        traced().anew().fit(dataset, shuffle=False, verbose=0)
 
-    assert 3 == int(model.optimizer.iterations)
+    assert 3 == int(traced().model.optimizer.iterations)
 
 
-@pytest.mark.parametrize("mode", ["a process", "processes"])
-@pytest.mark.parametrize("ends", ["by itself", "by an error", "early"])
+@pytest.mark.parametrize(
+    ("mode", "ends"), [("a process", "by itself"), ("processes", "by an error"), ("processes", "early")]
+)
 def test_processes_end_with_their_pass(mode, ends):
     dataset = Pairs(None if ends == "early" else 4, **MODES[mode])
     dataset.error_at.update({2: KeyError} if ends == "by an error" else {})
     try:
-        Trainer(perceptron()).fit(dataset, steps_per_epoch=2 if ends == "early" else None, verbose=0)
+        traced().anew().fit(dataset, steps_per_epoch=2 if ends == "early" else None, verbose=0)
     except KeyError:
         assert "by an error" == ends
     gc.collect()
@@ -268,13 +283,14 @@ class Stops(keras.callbacks.Callback):
         self.model.stop_training = batch == 1
 
 
-@modes
-@pytest.mark.parametrize("length", [None, 1000])
+@pytest.mark.parametrize(
+    ("mode", "length"), [("one thread", 1000), ("threads", None), ("a process", 1000), ("processes", None)]
+)
 def test_stopping_early_leaves_no_thread_behind(mode, length):
     """Nor a batch asked for without need, and the epoch is ended."""
     before = {*threading.enumerate()}
     dataset = Pairs(length, **MODES[mode])
-    Trainer(perceptron()).fit(dataset, steps_per_epoch=500, callbacks=[Stops()], verbose=0)
+    traced().anew().fit(dataset, steps_per_epoch=500, callbacks=[Stops()], verbose=0)
     gc.collect()
     workers = [thread for thread in {*threading.enumerate()} - before if "Dummy" not in thread.name]
     for thread in workers:
