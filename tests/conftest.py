@@ -4,6 +4,7 @@ import random
 import resource
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,19 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 # A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, which many of them press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_begin = tf.data.Dataset.__iter__
+
+
+def _begin_without_autotune(dataset: tf.data.Dataset) -> Iterator[Any]:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _begin(dataset.with_options(options))
+
+
+# Whoever drops an iterator waits until its autotuner has slept out (docs/design/decisions.md, 8). That of a `model.fit`
+# ended by an error lies in a cycle, until garbage is collected in the middle of another test: for 30 s and more.
+tf.data.Dataset.__iter__ = _begin_without_autotune
 
 
 def begin_anew() -> None:

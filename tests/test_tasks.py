@@ -21,13 +21,13 @@ def train(name, directory, **arguments):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing stops: its checkpoints, all that can be seen of it, its weights and its history; made once."""
+    """A run that nothing stops, made once: its checkpoints, all that can be seen of it, and its Trainer and history."""
 
     @functools.cache
     def run(name):
         directory = tmp_path_factory.mktemp("whole")
         trainer, history = train(name, directory)
-        return directory, seen(trainer, history), trainer.model.get_weights(), history.history
+        return directory, seen(trainer, history), trainer, history.history
 
     return run
 
@@ -35,11 +35,13 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in CASES if name not in PLAIN])
 def test_a_run_that_is_cut_and_resumed_ends_with_the_same_bits(name, whole, tmp_path):
     """Cut in the middle of the second epoch: what it has saved is what the whole run had saved up to there."""
-    directory, expected, _, _ = whole(name)
+    directory, expected, uncut, _ = whole(name)
     for step in (0, 2, 4, 6):
         shutil.copytree(directory / f"step-{step:012d}", tmp_path / f"step-{step:012d}")
-    given = seen(*train(name, tmp_path, resume=True))
+    trainer, history = train(name, tmp_path, resume=True)
+    given = seen(trainer, history)
 
+    assert uncut.report().fit.blocks.steps == 6 + trainer.report().fit.blocks.steps
     assert expected.keys() == given.keys()
     for part, value in expected.items():
         np.testing.assert_equal(given[part], value, err_msg=part)
@@ -48,11 +50,11 @@ def test_a_run_that_is_cut_and_resumed_ends_with_the_same_bits(name, whole, tmp_
 @pytest.mark.parametrize("name", CASES)
 def test_two_replicas_train_as_one(name, whole, two_replicas):
     """Not bit-equal: each half of a batch is summed first."""
-    _, _, weights, history = whole(name)
+    _, _, uncut, history = whole(name)
     trainer = trainer_of(CASES[name], strategy=two_replicas)
     shared_history = trainer.fit(**CASES[name].data(), **RUN).history
 
-    for own, shared in zip(weights, trainer.model.get_weights(), strict=True):
+    for own, shared in zip(uncut.model.get_weights(), trainer.model.get_weights(), strict=True):
         np.testing.assert_allclose(shared, own, rtol=1e-5, atol=1e-6)
     assert history.keys() == shared_history.keys()
     for part, values in history.items():
