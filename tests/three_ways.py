@@ -10,6 +10,7 @@ import keras
 from engine import Trainer
 from tests.helpers import as_datasets, assert_bit_equal, weights_of
 from tests.oracle import assert_same_logs
+from tests.traced import Traced
 
 
 @attrs.frozen(eq=False)
@@ -32,25 +33,21 @@ def train(make: Callable[[], keras.Model], callback: Any, data: Any, *, by_train
 
 
 @functools.cache
-def _made(make: Callable[[], keras.Model], by_trainer: bool) -> tuple[keras.Model, Callable[..., Any], list[Any]]:
-    """A model that is traced once for all trainings, its `fit`, and the values that it begins with."""
+def _traced(make: Callable[[], keras.Model], in_trainer: bool) -> Traced:
     keras.utils.set_random_seed(4)
-    model = make()
-    model.optimizer.build(model.trainable_variables)
-    return model, Trainer(model).fit if by_trainer else model.fit, weights_of(model)
+    return Traced(make(), in_trainer=in_trainer)
 
 
 def _train_anew(
     make: Callable[[], keras.Model], callback: Any, data: Any, *, by_trainer: bool, **arguments: Any
 ) -> Trained:
     """What `train` does, with a model that is put back to where it began."""
-    model, fit, values = _made(make, by_trainer)
-    for variable, value in zip((*model.variables, *model.optimizer.variables), values, strict=True):
-        variable.assign(value)
+    own = _traced(make, by_trainer)
+    runner = own.anew()
     keras.utils.set_random_seed(4)
     arguments = {"x": data[0], "y": data[1], "batch_size": 8, "shuffle": False, "verbose": 0} | arguments
     given = arguments if by_trainer else as_datasets(**arguments)
-    return Trained(model, fit(callbacks=[callback], **given).history, callback)
+    return Trained(own.model, runner.fit(callbacks=[callback], **given).history, callback)
 
 
 def assert_same_three_ways(
