@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from engine.data.datasets import without_autotune
+
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 # A shell that starts the tests in the background (`make test &`) has them ignore Ctrl-C, which many of them press.
@@ -20,9 +22,7 @@ _begin = tf.data.Dataset.__iter__
 
 
 def _begin_without_autotune(dataset: tf.data.Dataset) -> Iterator[Any]:
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return _begin(dataset.with_options(options))
+    return _begin(without_autotune(dataset))
 
 
 # Whoever drops an iterator waits until its autotuner has slept out (docs/design/decisions.md, 8). That of a `model.fit`
