@@ -1,5 +1,6 @@
 """Made before TensorFlow starts: two logical CPU devices, for the tests with replicas, and a Ctrl-C that is heard."""
 
+import gc
 import random
 import resource
 import signal
@@ -28,6 +29,10 @@ def _begin_without_autotune(dataset: tf.data.Dataset) -> Iterator[Any]:
 # Whoever drops an iterator waits until its autotuner has slept out (docs/design/decisions.md, 8). That of a `model.fit`
 # ended by an error lies in a cycle, until garbage is collected in the middle of another test: for 30 s and more.
 tf.data.Dataset.__iter__ = _begin_without_autotune
+
+# Graphs that are traced hold hundreds of thousands of objects: at Python's threshold, 700, walking through them again and
+# again takes a twentieth of all tests' time.
+gc.set_threshold(50_000, 20, 100)
 
 
 def begin_anew() -> None:
