@@ -27,7 +27,7 @@ class Execution:
     """How steps are executed.
 
     Attributes:
-        xla: What is compiled by XLA. A block can be where all its batches are alike, of arrays on the device; other
+        xla: What is compiled by XLA. A block can be where all its batches are alike, of arrays in memory; other
             steps (a smaller last batch, data of other kinds) then run as a graph.
         streams: Whether arrays are read batch by batch, though they are small enough to lie on the device.
     """

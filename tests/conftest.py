@@ -30,8 +30,8 @@ def _begin_without_autotune(dataset: tf.data.Dataset) -> Iterator[Any]:
 # ended by an error lies in a cycle, until garbage is collected in the middle of another test: for 30 s and more.
 tf.data.Dataset.__iter__ = _begin_without_autotune
 
-# Graphs that are traced hold hundreds of thousands of objects: at Python's threshold, 700, walking through them again and
-# again takes a twentieth of all tests' time.
+# Graphs that are traced hold hundreds of thousands of objects: at Python's threshold, 700, walking through them again
+# and again takes a twentieth of all tests' time.
 gc.set_threshold(50_000, 20, 100)
 
 

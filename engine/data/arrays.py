@@ -1,7 +1,8 @@
 """Arrays: resident on the device and gathered inside the compiled loop, or read batch by batch.
 
 An epoch needs no pipeline at all, only its order (one permutation of the samples); a batch is a slice
-of the order and a gather. Nothing is built, warmed up or torn down at an epoch's end.
+of the order and a gather. Nothing is built, warmed up or torn down at an epoch's end. For blocks that XLA compiles they
+are gathered by NumPy beside it (`chunks.py`).
 
 Arrays that lie in files, or are too large to keep a second copy of, are read from where they are, batch
 by batch, ahead of the loop.
@@ -15,13 +16,12 @@ from typing import Any, ClassVar
 import attrs
 import keras
 import numpy as np
-import tensorflow as tf
 
+from engine.data.array_pass import ArrayPass
 from engine.data.feed import Feed, Pipelines
 from engine.data.leaves import Dense, Leaf, leaf_of
 from engine.data.order import Indices, order, order_of_batches
-from engine.data.rows import gather_rows, signature_of, slice_rows
-from engine.data.source import Alike, Pass, Resumption, Source, readable
+from engine.data.source import Pass, Resumption, Source, readable
 from engine.errors import ConfigError, DataError
 
 RESIDENT_BYTES = 1 << 30  # copying up to this much to the device is cheaper than streaming it every epoch
@@ -133,8 +133,9 @@ class ArraySource(Source):
         rows = self.order(index)
         if self.streams or not self.fits:
             return Feed(functools.partial(self._batches, rows, position), self.spec, self.pipelines).open(position)
-        order_of_pass = None if rows is None else tf.constant(rows)
-        return ArrayPass(self.resident, order_of_pass, self.batch_size, self.num_samples)
+        return ArrayPass(
+            self.leaves, rows, self.batch_size, self.num_samples, lambda: self.resident, self.pipelines.spares
+        )
 
     def facts(self) -> dict[str, Any]:
         """The arrays' number of samples and what a batch of them is."""
@@ -166,87 +167,6 @@ class ArraySource(Source):
             end = min(begin + self.batch_size, self.num_samples)
             chosen = np.arange(begin, end) if rows is None else rows[begin:end]
             yield _map(operator.methodcaller("read", chosen), self.leaves)
-
-
-@attrs.define(eq=False)
-class ArrayPass(Pass):
-    """One walk over arrays on the device.
-
-    Attributes:
-        arrays: The batch's structure, of what `Leaf.resident` gives.
-        order: Sample numbers in the order of their use, int64, (samples,); None: as they stand.
-        batch_size: Samples in a batch.
-        num_samples: Samples in the pass.
-    """
-
-    arrays: Any
-    order: tf.Tensor | None
-    batch_size: int
-    num_samples: int
-    is_certain: ClassVar[bool] = True
-    _sizes: tuple[tf.Tensor, tf.Tensor] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._sizes = tf.constant(self.batch_size, tf.int64), tf.constant(self.num_samples, tf.int64)
-
-    @staticmethod
-    def pull(cursor: Any, index: tf.Tensor) -> Any:
-        """Batch `index` after the cursor's, dealt to the replicas."""
-        arrays, order, first, batch_size, num_samples = cursor
-        leaves = [leaf for leaf in keras.tree.flatten(arrays) if leaf is not None]
-        begin = (first + index) * batch_size
-        end = tf.minimum(begin + batch_size, num_samples)
-
-        def pick(begin: tf.Tensor, end: tf.Tensor) -> list[tf.Tensor]:
-            if order is None:
-                return [slice_rows(leaf, begin, end) for leaf in leaves]
-            return [gather_rows(leaf, order[begin:end]) for leaf in leaves]
-
-        picked = iter(_deal(pick, begin, end))
-        return _map(lambda _: next(picked), arrays)
-
-    def cursor(self, position: int) -> Any:
-        """The arrays, their order, the number of the next batch, the batch size and the number of samples."""
-        return (self.arrays, self.order, tf.constant(position, tf.int64), *self._sizes)
-
-    def signature(self) -> Any:
-        """The cursor's specs, the number of samples left open."""
-        order = None if self.order is None else tf.TensorSpec((None,), tf.int64)
-        return (_map(signature_of, self.arrays), order, *[tf.TensorSpec((), tf.int64)] * 3)
-
-    def alike(self, position: int) -> Alike | None:
-        """All but a smaller last one, if they are dense and of numbers."""
-        steps = self.num_samples // self.batch_size - position
-        leaves = [leaf for leaf in keras.tree.flatten(self.arrays) if leaf is not None]
-        if steps < 1 or not all(isinstance(leaf, tf.Tensor) and leaf.dtype != tf.string for leaf in leaves):
-            return None
-        arrays, order, first, *_ = self.cursor(position)
-        like = tf.zeros([self.batch_size, 0])  # whose length the graph knows
-        signature = (*self.signature()[:3], tf.TensorSpec(like.shape, like.dtype))
-        return Alike(pull_alike, (arrays, order, first, like), signature, steps)
-
-    def take(self, position: int) -> Any:
-        """The batch at `position`, or None behind the last one."""
-        is_there = position * self.batch_size < self.num_samples
-        return self.pull(self.cursor(position), tf.constant(0, tf.int64)) if is_there else None
-
-    def peek(self, position: int) -> Any:
-        """The same: nothing is used up here."""
-        return self.take(position)
-
-
-def pull_alike(cursor: Any, index: tf.Tensor) -> Any:
-    """Batch `index` after the cursor's, as many samples as its last part is long."""
-    arrays, order, first, like = cursor
-    # No slice: where one begins, XLA takes for a constant, and compiles a block anew for each.
-    numbers = (first + index) * like.shape[0] + tf.range(like.shape[0], dtype=tf.int64)
-    numbers = numbers if order is None else tf.gather(order, numbers)
-
-    def pick(leaf: tf.Tensor) -> tf.Tensor:
-        # The step is one graph for batches of every length (docs/design/decisions.md, 13).
-        return tf.raw_ops.PlaceholderWithDefault(input=tf.gather(leaf, numbers), shape=[None, *leaf.shape[1:]])
-
-    return _map(pick, arrays)
 
 
 def leaves_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
@@ -282,20 +202,6 @@ def _like_targets(sample_weight: Any, y: Any) -> Any:
             "for one without weights), or one array for all."
         )
     return sample_weight
-
-
-def _deal(pick: Callable[[Any, Any], list[tf.Tensor]], begin: tf.Tensor, end: tf.Tensor) -> Any:
-    """The rows `begin` to `end`: as they are, or in nearly equal shares, one a replica."""
-    strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return pick(begin, end)
-
-    def share(context: tf.distribute.ReplicaContext) -> tuple[tf.Tensor, ...]:
-        replica, rows = context.replica_id_in_sync_group, end - begin
-        return tuple(pick(begin + rows * replica // replicas, begin + rows * (replica + 1) // replicas))
-
-    return strategy.experimental_distribute_values_from_function(share)
 
 
 def _common_length(named: dict[str, Any]) -> int:

@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from engine.data.batches import fitting
+from engine.data.chunks import Spares
 from engine.data.datasets import DatasetPass, pull_next, without_autotune
 from engine.data.resident import Copies
 from engine.data.source import Pass
@@ -39,10 +40,12 @@ class Pipelines:
 
     Attributes:
         copies: Of arrays that need no pipeline.
+        spares: Memory for what is gathered of such arrays.
     """
 
     def __init__(self) -> None:
         self.copies = Copies()
+        self.spares = Spares()
         self._kept: dict[Any, tf.data.Dataset] = {}
         self._starting: Callable[[], Iterable[Leaves] | None] = lambda: None
 

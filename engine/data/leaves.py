@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from engine.data.order import Indices
 from engine.data.resident import Copies
-from engine.data.rows import SparseRows, as_floatx, gather_rows, is_scipy, ragged_spec, sparse_rows
+from engine.data.rows import SparseRows, as_floatx, gather_rows, is_scipy, ragged_spec, signature_of, sparse_rows
 from engine.errors import DataError
 
 
@@ -59,6 +59,11 @@ class Leaf(abc.ABC):
     @abc.abstractmethod
     def resident(self, copies: Copies) -> Any:
         """All rows as something that `slice_rows` and `gather_rows` take, on the device."""
+
+    @property
+    def signature(self) -> tf.TypeSpec:
+        """What fits `resident`, of however many rows."""
+        return self.spec
 
 
 @attrs.define(eq=False)
@@ -131,6 +136,11 @@ class Composite(Leaf):
     def resident(self, copies: Copies) -> Any:
         """Itself."""
         return self.rows
+
+    @property
+    def signature(self) -> tf.TypeSpec:
+        """Of the rows."""
+        return signature_of(self.rows)
 
 
 @attrs.define(eq=False)

@@ -33,14 +33,13 @@ class Copies:
 
     def tensor(self, array: NDArray[Any]) -> tf.Tensor:
         """A tensor with the values of an array, on the device that TensorFlow puts tensors on."""
-        is_shared = array.dtype.kind in _SHARED_KINDS and array.nbytes >= _SMALL_BYTES
-        if not is_shared or tf.config.list_logical_devices("GPU"):  # there the second copy is the way to the device
+        if not can_share(array.dtype) or array.nbytes < _SMALL_BYTES:
             return tf.convert_to_tensor(array)
         own = self._memory(array)
         np.copyto(own, array)
         lent = own.view()  # the tensor holds this very object, so that its end tells of the tensor's
         weakref.finalize(lent, _give_back, weakref.ref(self), weakref.ref(array), own).atexit = False
-        return tf.experimental.dlpack.from_dlpack(lent.__dlpack__())
+        return shared(lent)
 
     def take_back(self, array: NDArray[Any], own: NDArray[Any]) -> None:
         """Keeps memory that a tensor of this array has given up."""
@@ -50,7 +49,7 @@ class Copies:
     def _memory(self, array: NDArray[Any]) -> NDArray[Any]:
         _, own = self._free.pop(id(array), (None, None))
         is_right = own is not None and (own.shape, own.dtype) == (array.shape, array.dtype)
-        return own if is_right else _aligned(array.shape, array.dtype)  # type: ignore[return-value]
+        return own if is_right else aligned(array.shape, array.dtype)  # type: ignore[return-value]
 
 
 def _give_back(copies: weakref.ref[Copies], array: weakref.ref[Any], own: NDArray[Any]) -> None:
@@ -60,7 +59,17 @@ def _give_back(copies: weakref.ref[Copies], array: weakref.ref[Any], own: NDArra
         taker.take_back(known, own)
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def can_share(dtype: np.dtype[Any]) -> bool:
+    """Whether a tensor can take over the memory of an array of this dtype: not where it goes to a GPU."""
+    return dtype.kind in _SHARED_KINDS and not tf.config.list_logical_devices("GPU")
+
+
+def shared(array: NDArray[Any]) -> tf.Tensor:
+    """A tensor in the memory of an array that `aligned` made; it changes with the array, which it holds."""
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """An array of the kind, not filled, whose first byte is where TensorFlow wants it."""
     num_bytes = int(np.prod(shape)) * dtype.itemsize
     memory = np.empty(num_bytes + _ALIGNMENT_BYTES, np.uint8)

@@ -117,7 +117,8 @@ def test_every_way_trains_as_the_graph_does():
             np.testing.assert_allclose(other[name], values, rtol=1e-5, err_msg=f"{way}: {name}")
 
 
-@pytest.mark.parametrize(("length", "number", "accumulate"), [(1, 70, 1), (4, 90, 3)])
+# The last one has more batches than the first chunk that is gathered for them.
+@pytest.mark.parametrize(("length", "number", "accumulate"), [(1, 70, 1), (4, 90, 3), (50, 16 * 70, 1)])
 def test_no_bit_depends_on_where_a_block_ends_that_xla_compiles(length, number, accumulate):
     """Nor on a smaller last batch, which is no part of such a block."""
     histories, weights = [], []

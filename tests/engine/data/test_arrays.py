@@ -195,8 +195,38 @@ def test_data_of_another_length_needs_no_other_trace():
 
 def test_the_device_gets_one_copy_for_all_passes():
     source = source_of(leaf(2), shuffle=True)
+    (first, *_), (second, *_) = (source.open(index).cursor(0) for index in range(2))
 
-    assert source.open(0).arrays is source.open(1).arrays
+    assert first is second
+
+
+@nests
+@shuffles
+@pytest.mark.parametrize("dtype", ["float32", "bool"])  # the first NumPy gathers, the second the graph
+def test_batches_that_are_alike_are_the_same_and_the_rest_comes_behind_them(x, shuffle, dtype):
+    source = source_of(x, leaf(3, dtype=dtype), shuffle=shuffle)
+    expected, walk = batches_of(source.open(2)), source.open(2)
+    alike = walk.alike(0)
+    found = [alike.pull(alike.cursor, tf.constant(index, tf.int64)) for index in range(alike.steps)]
+
+    assert alike.steps == 2
+    assert walk.alike(2) is None
+    assert_bit_equal(flat(expected), flat([*found, walk.pull(walk.cursor(2), tf.constant(0, tf.int64))]))
+    assert_bit_equal(flat(expected), flat(batches_of(walk)))
+
+
+def test_the_device_gets_no_copy_of_what_numpy_gathers():
+    source = source_of(leaf(2 << 20), shuffle=True)
+    walk = source.open(0)
+    walk.alike(0)
+    for position in range(3):
+        walk.take(position)
+    walk.cursor(2)
+    del walk
+    copies = source.pipelines.copies
+    del source
+
+    assert {} == copies._free
 
 
 @nests
