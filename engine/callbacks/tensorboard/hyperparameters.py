@@ -18,14 +18,14 @@ from typing import Any
 import attrs
 import tensorflow as tf
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams import api, api_pb2
-from tensorboard.plugins.hparams import summary as sessions
 
 from engine.callbacks.tensorboard.writers import SESSION, SESSION_SUFFIX, Writers
 from engine.errors import ConfigError
 
 
 def _checked(hparams: Any) -> dict[str, Any]:
+    from tensorboard.plugins.hparams import api  # here as below: 30 ms that only hyper-parameters need
+
     try:
         given = dict(hparams)
         api.hparams_pb(given)
@@ -69,6 +69,8 @@ class Session:
             earlier = tf.io.gfile.join(self.writers.log_dir, f"events.out.tfevents.*{SESSION_SUFFIX}")
             for path in tf.io.gfile.glob(earlier):
                 tf.io.gfile.remove(path)
+        from tensorboard.plugins.hparams import api
+
         self.writers.write(SESSION, 0, api.hparams_pb(self.hparams).value)
 
     def note(self, metrics: Mapping[str, Iterable[str]]) -> None:
@@ -86,6 +88,9 @@ class Session:
 
     def end(self, *, has_failed: bool) -> None:
         """The training ends, if it has begun. Until then TensorBoard takes every scalar for a metric."""
+        from tensorboard.plugins.hparams import api, api_pb2
+        from tensorboard.plugins.hparams import summary as sessions
+
         if self._is_open:
             self._is_open = False
             names = [api.HParam(name) for name in self.hparams]

@@ -11,7 +11,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.image import metadata
-from tensorboard.util import tensor_util
 
 from engine.errors import ConfigError
 
@@ -31,6 +30,8 @@ def image(tag: str, pixels: Any) -> Summary.Value:
     Raises:
         ConfigError: The shape is another one.
     """
+    from tensorboard.util import tensor_util  # here: 25 ms that only who writes needs
+
     pixels = np.asarray(pixels)
     shape = pixels.shape
     if pixels.ndim == 2:
