@@ -120,9 +120,9 @@ CASES = {
         ),
         fit=VALIDATED | {"validation_freq": Every(steps=5)},
     ),
-    "NonFinite leaving out": Case(lambda path: NonFinite("skip"), model=network, x=SPOILT),
+    "NonFinite leaving out": Case(lambda path: NonFinite("skip"), x=SPOILT),
     "NonFinite": Case(lambda path: NonFinite("rollback", every=Every(steps=5)), model=network, x=SPOILT),
-    "NonFinite by epoch": Case(lambda path: NonFinite("rollback"), model=network, x=SPOILT),
+    "NonFinite by epoch": Case(lambda path: NonFinite("rollback"), x=SPOILT),
     "ProgressBar": Case(lambda path: ProgressBar()),
     "ReduceLROnPlateau": Case(
         lambda path: ReduceLROnPlateau("loss", 0.5, patience=1, mode="max", cooldown=1), fit=VALIDATED
@@ -132,13 +132,12 @@ CASES = {
     ),
     "SwapEMAWeights": Case(lambda path: SwapEMAWeights(), averaging, network, fit=VALIDATED),
     "SwapEMAWeights between epochs": Case(
-        lambda path: SwapEMAWeights(swap_on_epoch=True), averaging, network, fit=VALIDATED
+        lambda path: SwapEMAWeights(swap_on_epoch=True), averaging, fit=VALIDATED
     ),
     "TensorBoard": Case(
         lambda path: TensorBoard(
             path, 1, samples=(X[:8], Y[:8]), write_gradients=True, evaluation=(X, Y), write_curves=True
         ),
-        model=network,
         fit=VALIDATED,
     ),
     "TensorBoard now and then": Case(
