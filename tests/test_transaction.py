@@ -222,7 +222,8 @@ def test_a_training_behind_tries_and_around_them_is_as_if_there_had_been_none(na
         trainer = Trainer(MODELS[name](), steps_per_execution=4)
         for what in chosen:
             TRIES[what](trainer, X, targets_of(name))
-        runs.append([train(trainer, X, targets_of(name), inside=inside, acts=acts) for acts in (False, True)])
+        kinds = (False, True) if name == "adam" else (True,)
+        runs.append([train(trainer, X, targets_of(name), inside=inside, acts=acts) for acts in kinds])
 
     for straight, tried in zip(*runs, strict=True):
         assert_equal_runs(straight, tried, is_lazy=name in LAZY)
