@@ -206,10 +206,12 @@ def test_the_way_of_another_run_is_not_taken_up(tmp_path):
 
 
 def test_auto_measures_at_the_first_fit_and_prints_the_table(capsys):
+    """Of a dataset, of which two ways are measured in place of four."""
+    batches = tf.data.Dataset.from_tensor_slices(data()).batch(16)
     trainer = Trainer(model(), seed=1, jit_compile="auto")
-    trainer.fit(*data(), batch_size=16, verbose=2)
+    trainer.fit(batches, verbose=2)
     first = capsys.readouterr().out
-    trainer.fit(*data(), batch_size=16, verbose=2)
+    trainer.fit(batches, verbose=2)
 
     assert "steps run as" in first
     assert "steps run as" not in capsys.readouterr().out
