@@ -131,9 +131,7 @@ CASES = {
         lambda path: ReduceLROnPlateau("loss", 0.5, patience=1, mode="max"), decaying
     ),
     "SwapEMAWeights": Case(lambda path: SwapEMAWeights(), averaging, network, fit=VALIDATED),
-    "SwapEMAWeights between epochs": Case(
-        lambda path: SwapEMAWeights(swap_on_epoch=True), averaging, fit=VALIDATED
-    ),
+    "SwapEMAWeights between epochs": Case(lambda path: SwapEMAWeights(swap_on_epoch=True), averaging, fit=VALIDATED),
     "TensorBoard": Case(
         lambda path: TensorBoard(
             path, 1, samples=(X[:8], Y[:8]), write_gradients=True, evaluation=(X, Y), write_curves=True

@@ -75,11 +75,12 @@ def cut_and_resume(case, directory, *cuts, blocks=("auto", 3), resumed=None):
 def test_cut_and_taken_up_it_ends_as_one_that_was_never_stopped(name, tmp_path):
     """By Ctrl-C, in the middle of a validation where there are any; then by an error, behind the last checkpoint.
 
-    So that it goes on in mid-epoch, and from an epoch's end.
+    So that it goes on in mid-epoch, and from an epoch's end. The other cases of a callback are cut by an error alone.
     """
     is_validated = VALIDATED.items() <= CASES[name].fit.items()
     cuts = (CutsValidation(7), Cuts(17, how="error")) if is_validated else (Cuts(9), Cuts(14, how="error"))
-    given_, _ = cut_and_resume(CASES[name], tmp_path, *cuts)
+    is_other = " " in name
+    given_, _ = cut_and_resume(CASES[name], tmp_path, *cuts[is_other:])
 
     assert_same(oracle(name, tmp_path), given_)
 
@@ -101,7 +102,7 @@ def several(path, order=range(7)):
 
 
 @given(st.permutations(range(7)), st.integers(1, 17), st.sampled_from(["signal", "error"]))
-@examples(3, shrinks=False)
+@examples(2, shrinks=False)
 def test_several_together_end_as_if_they_had_never_stopped_wherever_they_stand_now(order, step, how):
     case = Case(several, fit=VALIDATED)
     changed = Case(lambda path: several(path, order), fit=VALIDATED)

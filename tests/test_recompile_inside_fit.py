@@ -91,7 +91,7 @@ MOMENTS = {  # the third epoch is the first to be changed
     "between two batches of the one before": ("on_train_batch_end", 1, True),
 }
 WHEN = {  # every change at one of the moments, and some at each
-    "as it begins": tuple(CHANGES),
+    "as it begins": ("frozen", "frozen and compiled", "other metrics", "other rate"),
     "as the one before ends": ("frozen", "other optimizer"),
     "while a block of the one before is replayed": ("frozen and compiled", "thawed"),
     "between two batches of the one before": ("frozen and compiled", "other loss"),
