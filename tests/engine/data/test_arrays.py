@@ -216,7 +216,8 @@ def test_batches_that_are_alike_are_the_same_and_the_rest_comes_behind_them(x, s
 
 
 def test_the_device_gets_no_copy_of_what_numpy_gathers():
-    source = source_of(leaf(2 << 20), shuffle=True)
+    array = leaf(100_000)  # held: its copy's memory would be kept as long as it is
+    source = source_of(array, shuffle=True)
     walk = source.open(0)
     walk.alike(0)
     for position in range(3):
