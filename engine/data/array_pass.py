@@ -10,7 +10,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from engine.data.chunks import Chunks, Spares
-from engine.data.leaves import Dense
+from engine.data.leaves import Dense, map_leaves
 from engine.data.order import Indices
 from engine.data.resident import can_share
 from engine.data.rows import gather_rows, slice_rows
@@ -60,7 +60,7 @@ class ArrayPass(Pass):
             return [gather_rows(leaf, order[begin:end]) for leaf in leaves]
 
         picked = iter(_deal(pick, begin, end))
-        return _map(lambda _: next(picked), arrays)
+        return map_leaves(lambda _: next(picked), arrays)
 
     def cursor(self, position: int) -> Any:
         """The arrays, their order, the number of the next batch, the batch size and the number of samples."""
@@ -71,7 +71,7 @@ class ArrayPass(Pass):
     def signature(self) -> Any:
         """The cursor's specs, the number of samples left open."""
         order = None if self.order is None else tf.TensorSpec((None,), tf.int64)
-        return (_map(lambda leaf: leaf.signature, self.leaves), order, *[tf.TensorSpec((), tf.int64)] * 3)
+        return (map_leaves(lambda leaf: leaf.signature, self.leaves), order, *[tf.TensorSpec((), tf.int64)] * 3)
 
     def alike(self, position: int) -> Alike | None:
         """All but a smaller last one, or as many of them as are gathered, if they are dense and of numbers."""
@@ -110,8 +110,8 @@ class ArrayPass(Pass):
             )
         chunk = self._chunks.at(position)
         tensors = iter(chunk.tensors)
-        parts = _map(lambda _: next(tensors), self.leaves)
-        specs = _map(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), parts)
+        parts = map_leaves(lambda _: next(tensors), self.leaves)
+        specs = map_leaves(lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype), parts)
         first = tf.constant(position - chunk.begin, tf.int64)
         return Alike(pull_gathered, (parts, first), (specs, tf.TensorSpec((), tf.int64)), chunk.end - position)
 
@@ -120,7 +120,7 @@ class ArrayPass(Pass):
         begin = position * self.batch_size
         numbers = np.arange(begin, min(begin + self.batch_size, self.num_samples))
         rows = numbers if self.order is None else self.order[numbers]
-        arrays = _map(lambda leaf: tf.convert_to_tensor(leaf.read(rows)), self.leaves)
+        arrays = map_leaves(lambda leaf: tf.convert_to_tensor(leaf.read(rows)), self.leaves)
         order = None if self.order is None else tf.range(len(rows), dtype=tf.int64)
         sizes = self._sizes[0], tf.constant(len(rows), tf.int64)
         return (arrays, order, tf.constant(0, tf.int64), *sizes)
@@ -132,13 +132,13 @@ def pull_alike(cursor: Any, index: tf.Tensor) -> Any:
     # No slice: where one begins, XLA takes for a constant, and compiles a block anew for each.
     numbers = (first + index) * like.shape[0] + tf.range(like.shape[0], dtype=tf.int64)
     numbers = numbers if order is None else tf.gather(order, numbers)
-    return _map(lambda leaf: _of_any_size(tf.gather(leaf, numbers)), arrays)
+    return map_leaves(lambda leaf: _of_any_size(tf.gather(leaf, numbers)), arrays)
 
 
 def pull_gathered(cursor: Any, index: tf.Tensor) -> Any:
     """Batch `index` after the cursor's, of those that lie in a chunk."""
     parts, first = cursor
-    return _map(lambda part: _of_any_size(tf.gather(part, first + index)), parts)
+    return map_leaves(lambda part: _of_any_size(tf.gather(part, first + index)), parts)
 
 
 def _of_any_size(rows: tf.Tensor) -> tf.Tensor:
@@ -158,8 +158,3 @@ def _deal(pick: Callable[[Any, Any], list[tf.Tensor]], begin: tf.Tensor, end: tf
         return tuple(pick(begin + rows * replica // replicas, begin + rows * (replica + 1) // replicas))
 
     return strategy.experimental_distribute_values_from_function(share)
-
-
-def _map(function: Callable[[Any], Any], structure: Any) -> Any:
-    """`function` on every leaf but None."""
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), structure)

@@ -10,7 +10,7 @@ by batch, ahead of the loop.
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import attrs
@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.data.array_pass import ArrayPass
 from engine.data.feed import Feed, Pipelines
-from engine.data.leaves import Dense, Leaf, leaf_of
+from engine.data.leaves import Dense, Leaf, leaf_of, map_leaves
 from engine.data.order import Indices, order, order_of_batches
 from engine.data.source import Pass, Resumption, Source, readable
 from engine.errors import ConfigError, DataError
@@ -99,7 +99,7 @@ class ArraySource(Source):
             batch_size = 32 if steps is None else -(-num_samples // steps)
         leaves = keras.utils.pack_x_y_sample_weight(**named)
         source = cls(leaves, num_samples, int(batch_size), shuffle, seed, pipelines or Pipelines(), streams)
-        source.targets = _map(lambda leaf: leaf.array if isinstance(leaf, Dense) else None, named["y"])
+        source.targets = map_leaves(lambda leaf: leaf.array if isinstance(leaf, Dense) else None, named["y"])
         return source
 
     @property
@@ -115,12 +115,12 @@ class ArraySource(Source):
     @property
     def spec(self) -> Any:
         """One batch as nested `tf.TensorSpec`."""
-        return _map(lambda leaf: leaf.spec, self.leaves)
+        return map_leaves(lambda leaf: leaf.spec, self.leaves)
 
     @functools.cached_property
     def resident(self) -> Any:
         """The arrays as tensors on the device."""
-        return _map(lambda leaf: leaf.resident(self.pipelines.copies), self.leaves)
+        return map_leaves(lambda leaf: leaf.resident(self.pipelines.copies), self.leaves)
 
     @property
     def fits(self) -> bool:
@@ -166,7 +166,7 @@ class ArraySource(Source):
         for begin in range(position * self.batch_size, self.num_samples, self.batch_size):
             end = min(begin + self.batch_size, self.num_samples)
             chosen = np.arange(begin, end) if rows is None else rows[begin:end]
-            yield _map(operator.methodcaller("read", chosen), self.leaves)
+            yield map_leaves(operator.methodcaller("read", chosen), self.leaves)
 
 
 def leaves_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
@@ -179,7 +179,8 @@ def leaves_of(x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         raise ConfigError("sample_weight was given without y: there is no loss of a sample for it to weigh. Give y.")
     named = {"x": x, "y": y, "sample_weight": _like_targets(sample_weight, y)}
     return {
-        name: keras.tree.lists_to_tuples(_map(functools.partial(leaf_of, name), value)) for name, value in named.items()
+        name: keras.tree.lists_to_tuples(map_leaves(functools.partial(leaf_of, name), value))
+        for name, value in named.items()
     }
 
 
@@ -220,8 +221,3 @@ def _common_length(named: dict[str, Any]) -> int:
     if num_samples == 0:
         raise DataError("The data is empty: the arrays have 0 samples. Give at least one.")
     return num_samples
-
-
-def _map(function: Callable[[Any], Any], structure: Any) -> Any:
-    """`function` on every leaf but None."""
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), structure)

@@ -17,6 +17,7 @@ leaf.read(np.array([7, 3]))  # two rows, in this order
 
 import abc
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -139,8 +140,8 @@ class Composite(Leaf):
 
     @property
     def signature(self) -> tf.TypeSpec:
-        """Of the rows."""
-        return signature_of(self.rows)
+        """That of a batch, but for sparse rows, which lie there in another form."""
+        return signature_of(self.rows) if isinstance(self.rows, SparseRows) else self.spec
 
 
 @attrs.define(eq=False)
@@ -205,6 +206,11 @@ def leaf_of(name: str, value: Any) -> Leaf:
     array = to_array(name, value)
     is_column = type(value).__name__ == "Series" and hasattr(value, "iloc")
     return Dense(array[:, None] if is_column else array)  # as Keras takes a column of pandas
+
+
+def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
+    """`function` on every leaf but None."""
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), structure)
 
 
 def to_array(name: str, value: Any) -> NDArray[Any]:

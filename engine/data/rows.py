@@ -47,14 +47,10 @@ def gather_rows(rows: Any, numbers: Any) -> Any:
     return tf.gather(rows, numbers)
 
 
-def signature_of(rows: Any) -> tf.TypeSpec:
-    """The spec that fits every `rows` of this kind, however many there are."""
-    if isinstance(rows, SparseRows):
-        columns, values = (ragged_spec(part) for part in (rows.columns, rows.values))
-        return SparseRows.Spec(columns, values, rows.row_shape)
-    if isinstance(rows, tf.RaggedTensor):
-        return ragged_spec(rows)
-    return tf.TensorSpec((None, *rows.shape[1:]), rows.dtype)
+def signature_of(rows: SparseRows) -> tf.TypeSpec:
+    """The spec that fits every such `rows`, however many there are."""
+    columns, values = (ragged_spec(part) for part in (rows.columns, rows.values))
+    return SparseRows.Spec(columns, values, rows.row_shape)
 
 
 def ragged_spec(ragged: tf.RaggedTensor) -> tf.RaggedTensorSpec:

@@ -64,13 +64,13 @@ class Session:
 
     def begin(self) -> None:
         """A training begins."""
+        from tensorboard.plugins.hparams import api
+
         self._is_open, self._metrics = True, {}
         with self.writers.attempt():
             earlier = tf.io.gfile.join(self.writers.log_dir, f"events.out.tfevents.*{SESSION_SUFFIX}")
             for path in tf.io.gfile.glob(earlier):
                 tf.io.gfile.remove(path)
-        from tensorboard.plugins.hparams import api
-
         self.writers.write(SESSION, 0, api.hparams_pb(self.hparams).value)
 
     def note(self, metrics: Mapping[str, Iterable[str]]) -> None:
@@ -88,10 +88,10 @@ class Session:
 
     def end(self, *, has_failed: bool) -> None:
         """The training ends, if it has begun. Until then TensorBoard takes every scalar for a metric."""
-        from tensorboard.plugins.hparams import api, api_pb2
-        from tensorboard.plugins.hparams import summary as sessions
-
         if self._is_open:
+            from tensorboard.plugins.hparams import api, api_pb2
+            from tensorboard.plugins.hparams import summary as sessions
+
             self._is_open = False
             names = [api.HParam(name) for name in self.hparams]
             metrics = [api.Metric(tag, group=run, display_name=f"{run} {tag}") for run, tag in self._metrics]

@@ -16,7 +16,7 @@ from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from engine.data import open_source, split_tail
 from engine.data.leaves import Composite, Dense, Stored, leaf_of, to_batch_leaf
 from engine.data.resident import Copies
-from engine.data.rows import gather_rows, signature_of, slice_rows
+from engine.data.rows import gather_rows, slice_rows
 from engine.errors import DataError
 from tests.helpers import arrays_of, assert_bit_equal, batches_of
 from tests.strategies import examples
@@ -202,7 +202,7 @@ def test_a_part_holds_the_rows_between_and_so_do_its_parts(kind, tmp_path):
 def test_what_lies_on_the_device_gives_the_rows_that_are_read(kind, tmp_path):
     """By slices and by numbers, in one graph that fits any number of rows, whose batches have the leaf's spec."""
     leaf = leaf_of("x", KINDS[kind](tmp_path))
-    signature = (signature_of(leaf.resident(Copies())), tf.TensorSpec((None,), tf.int64))
+    signature = (leaf.signature, tf.TensorSpec((None,), tf.int64))
 
     @tf.function(input_signature=signature)
     def take(rows, numbers):
